@@ -56,10 +56,11 @@ class MeasuredOffsets(msgspec.Struct, frozen=True):
 class ClockWatch(Job[float]):
     """Gives the current time, and measures the offset between this clock and the database's.
 
-    The error of a measurement is at most half its round trip; the shortest of three counts. Between
-    measurements the monotonic clock shows whether the wall clock was set: the first call after such
-    a step detects it. From then until the next measurement, which `remeasure` requests, no time is
-    returned. Suspending the host stops the monotonic clock, so it counts as a step too.
+    The error of a measurement is at most half its round trip. Of three measurements the one with
+    the shortest round trip is used. Between measurements the monotonic clock shows whether the wall
+    clock was set: the first call after such a step detects it. From then until the next
+    measurement, which `remeasure` requests, no time is returned. Suspending the host stops the
+    monotonic clock, so it counts as a step too.
     """
 
     name = "clock"
@@ -79,7 +80,7 @@ class ClockWatch(Job[float]):
         self._monotonic = monotonic
         self._max_offset_seconds = max_offset_seconds
         self._measured: _Measurement | None = None
-        self._untaken: MeasuredOffsets | None = None
+        self._collected: MeasuredOffsets | None = None
 
     @property
     def fault(self) -> str | None:
@@ -121,7 +122,7 @@ class ClockWatch(Job[float]):
             _log.warning("clock.stepped", reason=unknown)
         measured = await self._database.read(self._measure)
         metrics.CLOCK_OFFSET.set(measured.offset_seconds)
-        self._note(measured)
+        self._collect(measured)
         certainly_off = (
             abs(measured.offset_seconds) - measured.error_seconds > self._max_offset_seconds
         )
@@ -138,13 +139,13 @@ class ClockWatch(Job[float]):
 
     def take_offsets(self) -> MeasuredOffsets | None:
         """The offsets measured since the last call; None if there are none."""
-        taken, self._untaken = self._untaken, None
+        taken, self._collected = self._collected, None
         return taken
 
-    def _note(self, measured: _Measurement) -> None:
+    def _collect(self, measured: _Measurement) -> None:
         offset, error = measured.offset_seconds, measured.error_seconds
         one = MeasuredOffsets(1, offset, offset, error)
-        self._untaken = one.merged(self._untaken) if self._untaken is not None else one
+        self._collected = one.merged(self._collected) if self._collected is not None else one
 
     def _checked_now(self) -> datetime:
         for _ in range(2):  # the process may be suspended between the readings of the two clocks
@@ -183,8 +184,8 @@ class ClockWatch(Job[float]):
             cursor = await connection.execute(_SELECT_CLOCK)
             row = await cursor.fetchone()
             error_seconds = (self._monotonic() - started) / 2
-            theirs: datetime = row[0] if row else before
-            offset_seconds = (before - theirs).total_seconds() + error_seconds
+            database_time: datetime = row[0] if row else before
+            offset_seconds = (before - database_time).total_seconds() + error_seconds
             monotonic_offset = before.timestamp() - started
             measured.append(_Measurement(error_seconds, offset_seconds, monotonic_offset))
         return min(measured)

@@ -1,4 +1,4 @@
-"""The gauges of the whole database, exported by one elected process, read every few seconds."""
+"""The gauges of the whole database. One elected process reads them every 5 s and exports them."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -28,8 +28,8 @@ from pulse.projections.overview import (
 MAX_COUNT_SECONDS: Final = 1.0
 """Counting all orders takes at most this long; a larger queue is estimated from a sample."""
 
-MIN_COUNT_INTERVAL: Final = 50
-"""The minimum pause between counts, in durations of a count: counting takes 2 % of the time."""
+COUNT_PAUSE_FACTOR: Final = 50
+"""The pause after a count, as a multiple of its duration: counting takes 2 % of the time."""
 
 _DONE: Final = ("COMPLETED", "CANCELLED", "FAILED")
 
@@ -58,7 +58,7 @@ class DatabaseGauges(Job[bool]):
         self._count = count or self._count_orders
         self._monotonic = monotonic
         self._lock: GaugesLock | None = None
-        self._count_at = float("-inf")
+        self._next_count_at = float("-inf")
         self._notices: set[tuple[str, str]] = set()
 
     async def run_once(self) -> bool:
@@ -70,7 +70,7 @@ class DatabaseGauges(Job[bool]):
         """
         if self._lock is None:
             self._lock = await GaugesLock.take(self._database)
-            self._count_at = float("-inf")
+            self._next_count_at = float("-inf")
         if self._lock is None:
             return False
         try:
@@ -112,13 +112,13 @@ class DatabaseGauges(Job[bool]):
     async def _count_if_due(self) -> None:
         """Count the orders that have an outcome, if the last count was long enough ago."""
         started_at = self._monotonic()
-        if started_at < self._count_at:
+        if started_at < self._next_count_at:
             return
-        overview = await self._count()
+        counts = await self._count()
         now = self._monotonic()
-        self._count_at = now + (now - started_at) * MIN_COUNT_INTERVAL
+        self._next_count_at = now + (now - started_at) * COUNT_PAUSE_FACTOR
         for status in _DONE:
-            metrics.ORDERS.labels(status).set(overview.orders(status))
+            metrics.ORDERS.labels(status).set(counts.orders(status))
 
     async def _count_orders(self) -> QueueCounts:
         return await read_queue_counts(self._database, max_exact_seconds=MAX_COUNT_SECONDS)
@@ -134,8 +134,8 @@ def _set(snapshot: HealthSnapshot, pending: PendingCounts, due_slices: int) -> N
     metrics.LAG_EVENTS.set(max(0, snapshot.log.end - lag.position))
     metrics.LAG_SECONDS.set(lag.behind_seconds)
     metrics.PARKED.set(lag.parked_orders)
-    metrics.CLAIMS.labels("present").set(pending.claimed - workers.gone_claims)
-    metrics.CLAIMS.labels("gone").set(workers.gone_claims)
+    metrics.CLAIMS.labels("present").set(pending.claimed - workers.orphaned_claims)
+    metrics.CLAIMS.labels("gone").set(workers.orphaned_claims)
     metrics.WORKERS.set(workers.present)
     metrics.SLICES_DUE.set(due_slices)
     metrics.OLDEST_DUE.set(queue.oldest_due_seconds)

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import page_of_log
+from pulse.application.log_cursors import page_of_log
 from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Database
@@ -89,7 +89,7 @@ class DueSlices:
         """A page of slices by time. The cost grows with the page, not with the queue.
 
         Raises:
-            CursorRefused: the page starts at a place in another log, `query.log_id`.
+            CursorRefused: the cursor is of another log, `query.log_id`.
             PositionNotReached: the queue does not reflect `query.min_position` in time.
             PositionBeyondLog: the log ends before it.
         """
@@ -116,9 +116,9 @@ class DueSlices:
         return await count_by_minute(self._database, scheduled_from, scheduled_before, targets)
 
     async def overdue(self, limit: int) -> tuple[DueSlice, ...]:
-        """Slices whose time has passed by a second and that are not settled, the oldest first.
+        """Slices that have been due for a second or longer and are not settled, the oldest first.
 
-        Those of the 200 orders that have been due for the longest time are examined.
+        Only the 200 orders that have been due for the longest time are examined.
         """
         self._require_served()
         return await read_overdue_slices(self._database, limit)
@@ -184,7 +184,7 @@ class DueSlices:
 
 
 def halt_of(slice_: DueSlice, in_force: tuple[Halt, ...]) -> Halt | None:
-    """The first halt in force that covers this slice; None if none does, or Pulse releases none."""
+    """The first halt in force that stops the release of this slice; None if none does."""
     if not slice_.release or slice_.state != "SCHEDULED":
         return None
     covering = (h for h in in_force if h.target.covers(slice_.instrument, slice_.placed_by))

@@ -19,7 +19,7 @@ from pulse.loop import NOW, Job, WakeUp
 
 MAX_PARTITIONS: Final = 1024
 _MAX_CATCH_UP_READS: Final = 2
-"""Streams and exports that read pages at the same time. It leaves connections for other calls."""
+"""The maximum number of page reads at a time, so that other calls get connections too."""
 _MIN_PAGE_EVENTS: Final = 16
 _MAX_PAGE_EVENTS: Final = 1000
 _MAX_BATCH_BYTES: Final = 64 * 1024
@@ -155,11 +155,11 @@ class EventReader:
         Also returns the position of the last message examined; None if all were examined.
         """
         chosen: list[bytes] = []
-        size = before = 0
+        size = last_position = 0
         for message in messages:
             if size >= _MAX_BATCH_BYTES:
-                return chosen, before
-            before = message.position
+                return chosen, last_position
+            last_position = message.position
             if self._topic not in {None, message.topic}:
                 continue
             if self._partition is None or self._partition.has(message.order_id):

@@ -95,7 +95,7 @@ def _reason(reason: str | None) -> str:
 def _short_sentence(
     event: SlicesReleased | SlicesExpired | ReleasesHalted | ReleasesResumed,
 ) -> str:
-    """The sentence of an event that an order can have for each slice."""
+    """A short sentence, for events of which an order can have one per slice."""
     match event:
         case SlicesReleased():
             numbers = [s.sequence_number for s in event.slices]

@@ -31,7 +31,7 @@ _NESTING_MARGIN: Final = 100
 
 
 class EventView(msgspec.Struct, frozen=True):
-    """An event as answered; `data` has the fields that are not in the envelope.
+    """An event as the API returns it; `data` has the fields that are not in the envelope.
 
     `order_id` is None for the events of halts, which belong to no order.
     """
@@ -46,7 +46,7 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """An event as answered, and decoded; `event` is None if this code cannot read it."""
+    """An event as the API returns it, and decoded; `event` is None if this code cannot read it."""
 
     view: EventView
     event: Event | None

@@ -82,7 +82,7 @@ class EvidencePacks:
 async def _clock_offsets(
     connection: Connection, first: datetime, last: datetime
 ) -> AsyncIterator[ClockOffset]:
-    """The offsets that were recorded between two times; some rows at a time are in memory."""
+    """The offsets that were recorded between two times; only a few rows are in memory at once."""
     async with connection.transaction(), connection.cursor("clock_offsets") as cursor:
         await cursor.execute(_SELECT_CLOCK_OFFSETS, (first, last))
         async for row in cursor:

@@ -29,12 +29,12 @@ _WHAT_TO_DO: Final = {
     SPLITTING_ERROR: "Pulse made a schedule that breaks its own rules: report it with "
     "`pulse replay --json`. If the order is still wanted, place it again under a new key.",
 }
-_ELSE: Final = "If the order is still wanted, place it again under a new key."
+_PLACE_AGAIN: Final = "If the order is still wanted, place it again under a new key."
 
 
 def what_to_do(failure_reason: str | None) -> str:
     """What to do about an order that failed for this reason. Newer code may have other reasons."""
-    return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
+    return _WHAT_TO_DO.get(failure_reason or "", _PLACE_AGAIN)
 
 
 class FailedPage(msgspec.Struct, frozen=True):
@@ -76,8 +76,8 @@ class Failures:
     async def failed(self, *, reason: str | None, before: int | None, limit: int) -> FailedPage:
         """A page of the FAILED orders that were created before a position.
 
-        Without a reason it costs as a page of the list of orders. With one, orders are read until
-        `limit` are found, and at most MAX_EXAMINED; the page may have up to twice the limit.
+        Without a reason it costs as much as a page of the list of orders. With one, orders are read
+        until `limit` are found, and at most MAX_EXAMINED; the page may have up to twice the limit.
         """
         found: list[OrderView] = []
         as_of_position = examined = 0

@@ -80,7 +80,7 @@ def require_scope_fields(request: HaltRequest) -> None:
 
 
 class HaltView(msgspec.Struct, frozen=True):
-    """A halt as answered. `lifted_by`, `lifted_at` and `lifted_reason` are null while in force."""
+    """A halt as the API returns it. The fields `lifted_*` are null while it is in force."""
 
     halt_id: UUID
     scope: HaltScope
@@ -112,7 +112,7 @@ class HaltLifted(msgspec.Struct, frozen=True):
     position: int
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _FoldedHalts(msgspec.Struct, frozen=True):
     """The folded halts, and the last event."""
 
     halts: Halts = Halts()
@@ -140,13 +140,13 @@ class ReleaseHalts:
         self._clock = clock
         self._require_served = require_served
         self._recorded_by = origin.recorded_by(component)
-        self._known = _Known()
+        self._known = _FoldedHalts()
 
     async def current(self) -> Halts:
         """All halts, with every event that was committed before this call.
 
-        The last known event is read again. If it is missing or another one, the log was restored to
-        an earlier point, or events were lost in a failover: then the whole stream is read.
+        The last known event is read again. If it is missing or differs, the log was restored to an
+        earlier point, or events were lost in a failover: then the whole stream is read.
 
         Raises:
             DatabaseUnavailable: they cannot be read.
@@ -157,11 +157,11 @@ class ReleaseHalts:
         if known.last and records and records[0].state == known.last.state:
             records = records[1:]
         elif known.last:
-            known, records = _Known(), await self._read(0)
+            known, records = _FoldedHalts(), await self._read(0)
         for record in records:
             if self._store.mapper.owns(record.topic):
                 halts = evolve_halts(known.halts, self._store.mapper.event_of(record))
-                known = _Known(halts, record)
+                known = _FoldedHalts(halts, record)
         self._known = known
         return known.halts
 
@@ -227,8 +227,8 @@ class ReleaseHalts:
         """Append the command's event.
 
         Returns the halts after it, the position of the last event of halts or a later one, and
-        whether the event was written. The halts are those before it if another event came first:
-        then decide again.
+        whether the event was written. If another event took the version first, nothing was written,
+        and the halts are those before that event: decide again.
         """
         halts = await self.current()
         known = self._known

@@ -20,7 +20,7 @@ from pulse.application.event_view import (
     log_entry,
 )
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import page_of_log
+from pulse.application.log_cursors import page_of_log
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
@@ -105,12 +105,12 @@ _PARKED: Final = (
 class InProcessOrders:
     """`Orders` on the log, and the other queries of the internal API about orders.
 
-    The primary key of the log alone makes keys unique. Every method raises DatabaseUnavailable if
-    nothing can be read now.
+    Only the primary key of the log makes order keys unique. Every method raises DatabaseUnavailable
+    if nothing can be read now.
 
     `clock` gives the time of each order; if it raises ClockOff the order is refused.
     `require_served` is called before every use case and raises DatabaseUnavailable if this process
-    may not use the database. Tools need none: they check the schema when they open the database.
+    may not use the database. Commands pass none: they check the schema when they open the database.
     `release_slices` is whether the slices of orders placed here are released at their times.
     `session_policy` applies to orders that name none; `calendar` has the trading sessions that the
     policies other than NONE need. `component` names this part of Pulse in `recorded_by` of the
@@ -157,11 +157,11 @@ class InProcessOrders:
         try:
             (created,) = decide(command, None)
         except _WINDOW_REFUSALS as refusal:
-            return await self._placed_before_refusal(command, refusal)
+            return await self._stored_order_or_raise(command, refusal)
         try:
             position = await self._store.append(created)
         except VersionTaken as taken:
-            return await self._placed_before(command, taken)
+            return await self._stored_order(command, taken)
         key = requested.order_unique_key
         return Placed(created.originator_id, key, created=True, position=position)
 
@@ -188,14 +188,14 @@ class InProcessOrders:
                 await asyncio.sleep(0)
         outcomes = await self._store.append_each(list(created.values()))
         known = {
-            number: self._placed_before_refusal(commands[number], refusal)
+            number: self._stored_order_or_raise(commands[number], refusal)
             for number, refusal in refused.items()
         }
         results: dict[int, Placed | Exception] = {}
         for (number, event), outcome in zip(created.items(), outcomes, strict=True):
             command = commands[number]
             if isinstance(outcome, VersionTaken):
-                known[number] = self._placed_before(command, outcome)
+                known[number] = self._stored_order(command, outcome)
             elif isinstance(outcome, Exception):
                 results[number] = outcome
             else:
@@ -206,7 +206,7 @@ class InProcessOrders:
         results |= zip(known, cast("list[Placed | Exception]", found), strict=True)
         return [results[number] for number in range(len(commands))]
 
-    async def _placed_before(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
+    async def _stored_order(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
         """The stored order, if it has the same data.
 
         The number of concurrent reads is bounded: a retried batch needs up to a thousand.
@@ -226,7 +226,7 @@ class InProcessOrders:
         key = command.spec.order_unique_key
         return Placed(order_id, key, created=False, position=known.position)
 
-    async def _placed_before_refusal(self, command: PlaceOrder, refusal: PulseError) -> Placed:
+    async def _stored_order_or_raise(self, command: PlaceOrder, refusal: PulseError) -> Placed:
         """The stored order, if there is one. A retry must not be refused because time has passed.
 
         Raises:
@@ -381,7 +381,7 @@ class InProcessOrders:
         MAX_RECORDING_DIFFERENCE before or after its `created_at` may be missing.
 
         Raises:
-            CursorRefused: the page starts at a place in another log, `query.log_id`.
+            CursorRefused: the cursor is of another log, `query.log_id`.
             PositionNotReached: the queue does not reflect `query.min_position` in time.
             PositionBeyondLog: the log ends before it.
         """
@@ -537,7 +537,7 @@ def _require_order_id(order_id: UUID) -> None:
 
 
 def _moved(time: datetime | None, by: timedelta) -> datetime | None:
-    """The time moved by `by`; unchanged if the result is outside the calendar."""
+    """The time moved by `by`; unchanged if `datetime` cannot represent the result."""
     try:
         return None if time is None else time + by
     except OverflowError:

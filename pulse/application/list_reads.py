@@ -1,7 +1,7 @@
 """Reads lists: on a replica while it follows the primary, otherwise on the primary.
 
-A list is never older than the position that its caller names. The projected position is in the same
-database as the queue, so one server is asked for both, in that order, on one connection.
+A list is never older than the position that its caller names: the projected position and then the
+list are read from one server, on one connection.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class PositionNotReached(PulseError):
 
 
 class _ReplicaUnusedError(Exception):
-    """The replica does not answer this read. `reason` is the metric's label, None without one."""
+    """The replica is not read. `reason` is the label of the metric; None if there is no replica."""
 
     def __init__(self, reason: str | None) -> None:
         self.reason = reason
@@ -107,7 +107,7 @@ class _Server:
                 return answer  # type: ignore[return-value]
             if not waited:
                 await before_waiting(position)
-            elif asyncio.get_running_loop().time() >= deadline:  # the polling read another server
+            elif asyncio.get_running_loop().time() >= deadline:  # polled on another server
                 raise PositionNotReached(position, min_position)
             waited = True
             await self._until(min_position, deadline)
@@ -129,26 +129,29 @@ class _Server:
         self._position = await self.database.read(read_position)
 
 
-class _Seen(NamedTuple):
-    """Which server and which log were read, and the projected position."""
+class _ServerState(NamedTuple):
+    """The server and the log that were read, and the projected position."""
 
     server: ServerIdentity
     log: LogMark
     position: int
 
 
-async def _read_seen(connection: Connection) -> _Seen:
+async def _read_server_state(connection: Connection) -> _ServerState:
     position = await read_position(connection)
-    return _Seen(await read_server_identity(connection), await read_log_mark(connection), position)
+    return _ServerState(
+        await read_server_identity(connection), await read_log_mark(connection), position
+    )
 
 
 class Replica(Job[None]):
     """The replica on which lists may be read, compared with the primary every second.
 
     It is read while it is `usable`: a standby of the primary, or the primary itself, with the same
-    log, at most MAX_REPLICA_BEHIND_SECONDS behind. `fault` is why it is not; None if it is, or if
-    it has not been compared yet. Each new connection is compared too. What the primary had
-    projected MAX_REPLICA_BEHIND_SECONDS ago is `floor`, which each read on it must reflect.
+    log, at most MAX_REPLICA_BEHIND_SECONDS behind. `fault` is why it is not usable; None if it is,
+    or if it has not been compared yet. Each new connection is compared too. `floor` is the position
+    that the primary had projected MAX_REPLICA_BEHIND_SECONDS ago; each read on the replica must
+    reflect it.
     """
 
     name = "replica"
@@ -166,7 +169,7 @@ class Replica(Job[None]):
             on_connect=self._require_same_log,
         )
         self._primary = primary
-        self._expected: _Seen | None = None
+        self._expected: _ServerState | None = None
         self._last_event: EventMark | None = None
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -176,17 +179,17 @@ class Replica(Job[None]):
         Raises:
             DatabaseUnavailable: the primary cannot be read. The state stays as it is.
         """
-        await self._note(await self._primary.read(_read_seen))
+        await self._expect(await self._primary.read(_read_server_state))
         try:
-            seen = await _within(_MAX_REPLICA_SECONDS, self.database.read(_read_seen))
+            seen = await _within(_MAX_REPLICA_SECONDS, self.database.read(_read_server_state))
         except (DatabaseUnavailable, psycopg.Error) as error:
             fault: str | None = str(error)
         else:
             fault = self._difference(seen) or self._delay(seen) or await self._unknown_event(seen)
         self.fault, self.usable = fault, fault is None
 
-    async def _note(self, primary: _Seen) -> None:
-        """Note what the primary is and has. After a change all connections are compared again."""
+    async def _expect(self, primary: _ServerState) -> None:
+        """Store the state of the primary. If it changed, compare all connections again."""
         before, self._expected = self._expected, primary
         if before is None:
             await self.database.open()
@@ -208,11 +211,11 @@ class Replica(Job[None]):
         Raises:
             SessionUnfit: it leads to another log, or to a server that is no longer a replica.
         """
-        fault = self._difference(await _read_seen(connection))
+        fault = self._difference(await _read_server_state(connection))
         if fault is not None:
             raise SessionUnfit(fault, is_permanent=False)
 
-    def _difference(self, seen: _Seen) -> str | None:
+    def _difference(self, seen: _ServerState) -> str | None:
         """Why this is not a replica of the primary, None if it is."""
         expected = self._expected
         if expected is None:
@@ -225,7 +228,7 @@ class Replica(Job[None]):
             return "it is not a standby: it was promoted, and is not the primary"
         return None
 
-    def _delay(self, seen: _Seen) -> str | None:
+    def _delay(self, seen: _ServerState) -> str | None:
         if seen.position >= self.floor:
             return None
         return (
@@ -233,11 +236,11 @@ class Replica(Job[None]):
             f"{seen.position}, and that of the primary reflected {self.floor} then"
         )
 
-    async def _unknown_event(self, seen: _Seen) -> str | None:
-        """Why its log is not a part of the primary's, None if it is.
+    async def _unknown_event(self, seen: _ServerState) -> str | None:
+        """Why the replica's log is not a part of the primary's, None if it is.
 
-        The event that is looked up was its last one a step ago: a synchronous standby may show an
-        event shortly before the primary does.
+        The event looked up was the replica's last one a step ago, because a synchronous standby may
+        show an event shortly before the primary does.
         """
         mark, self._last_event = self._last_event, seen.log.last
         if mark is None or await self._primary.read(lambda found: has_event(found, mark)):
@@ -245,7 +248,7 @@ class Replica(Job[None]):
         return f"its log has an event at position {mark.position} that the primary does not have"
 
 
-def _database_of(seen: _Seen) -> tuple[int, int]:
+def _database_of(seen: _ServerState) -> tuple[int, int]:
     return seen.server.system_identifier, seen.server.database_oid
 
 
@@ -269,7 +272,7 @@ class ListReads:
 
     @property
     def has_replica(self) -> bool:
-        """Whether a list may be older than one that was read before it."""
+        """Whether there is a replica: then a list may be older than one that was read before it."""
         return self._replica is not None
 
     def not_older_than(self, min_position: int) -> Reads:
@@ -347,7 +350,7 @@ class _ReadsFrom:
 async def _within(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
     """The result of a read.
 
-    A read that takes longer continues in the background: cancelling it would also wait for a
+    A read that takes longer is cancelled but not awaited: its cancellation may also wait for a
     server that does not answer.
 
     Raises:
@@ -360,17 +363,17 @@ async def _within(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
         task.cancel()
         raise
     if not done:
-        _left.add(task)
+        _unfinished.add(task)
         task.add_done_callback(_forget)
         task.cancel()
         raise DatabaseUnavailable(f"no answer within {seconds:g} s")
     return task.result()
 
 
-_left: Final[set["asyncio.Future[Any]"]] = set()
+_unfinished: Final[set["asyncio.Future[Any]"]] = set()
 
 
 def _forget(task: "asyncio.Future[Any]") -> None:
-    _left.discard(task)
+    _unfinished.discard(task)
     if not task.cancelled():
         task.exception()  # so that it is not logged as never retrieved

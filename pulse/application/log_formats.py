@@ -1,8 +1,8 @@
-"""The log as NDJSON or CSV: an event a line, or a slice a line.
+"""The log as NDJSON or CSV: one event or one slice per line.
 
 A spreadsheet opens the CSV without changing a value: text that it would read as a formula, a number
 or a date begins with an apostrophe, and so do whole numbers of more than 15 digits, which it would
-round. Without one leading apostrophe each cell has exactly the value of the event.
+round. If one leading apostrophe is removed, each cell has exactly the value of the event.
 """
 
 import asyncio
@@ -131,13 +131,13 @@ async def export(
 
 
 def ndjson(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
-    """One event a line, the same objects as in a page."""
+    """One event per line, the same objects as in a page."""
     encode = msgspec.json.encode
     return b"".join([encode(event_view(record, mapper)) + b"\n" for record in records])
 
 
 def csv_events(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
-    """One event a row, without a header."""
+    """One event per row, without a header."""
     return "".join([_event_row(record, mapper) for record in records]).encode()
 
 
@@ -149,7 +149,7 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> str:
     """The row of an event. A state without exactly the fields of its type is in `other`."""
     position, order_id, version, recorded_at = _envelope(record)
-    form = _ROW_FORMS.get(record.topic)
+    form = _ROW_FORMATS.get(record.topic)
     if form is not None:
         try:
             occurred_at, *cells = form.cells(record.state)
@@ -167,7 +167,7 @@ def _event_row(record: RecordedEvent, mapper: EventMapper) -> str:
 def _envelope(record: RecordedEvent) -> tuple[str, str, str, str]:
     """The cells of position, order id, version and recorded time.
 
-    msgspec formats the id and the time in a third of the time that their own methods take.
+    msgspec formats the id and the time three times as fast as `str` and `isoformat`.
     """
     text = _encode_json((record.originator_id, record.recorded_at)).decode()
     order_id, recorded_at = text[2:-2].split('","')
@@ -177,7 +177,7 @@ def _envelope(record: RecordedEvent) -> tuple[str, str, str, str]:
     return _int_cell(record.position), order_id, version, recorded_at
 
 
-class _RowForm:
+class _RowFormat:
     """How the events of one type become rows: a template, and a formatter for each cell.
 
     States are decoded only as far as the cells need: times stay text, lists stay JSON.
@@ -351,4 +351,4 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-_ROW_FORMS: Final = {kind.TOPIC: _RowForm(kind) for kind in EVENT_TYPES}
+_ROW_FORMATS: Final = {kind.TOPIC: _RowFormat(kind) for kind in EVENT_TYPES}

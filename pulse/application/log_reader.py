@@ -27,7 +27,7 @@ Admission = AbstractAsyncContextManager[Any]
 
 
 class LogReplaced(PulseError):
-    """The log is another one than at the start of the export."""
+    """The log was replaced by another one during the export."""
 
     def __init__(self) -> None:
         super().__init__("the log was replaced by another one during the export")
@@ -36,8 +36,8 @@ class LogReplaced(PulseError):
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Selects events: those after a position, of one type, of one order, recorded in a period.
 
-    `recorded_from` is inclusive, `recorded_before` exclusive. An event counts from the latest time
-    that was recorded up to it. None means no filter, and no limit.
+    `recorded_from` is inclusive, `recorded_before` exclusive. The time of an event is the latest
+    time recorded up to it. None means no filter, and no limit.
     """
 
     limit: int | None = None
@@ -166,7 +166,7 @@ class LogReader:
         """The streams of the orders created in the range, each up to the end of the range.
 
         Yields how far the range was read, and some streams in the order of their creation;
-        `wanted.limit` is the most orders.
+        `wanted.limit` is the maximum number of orders.
 
         Raises:
             LogReplaced: the log was replaced meanwhile.

@@ -59,8 +59,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
     why this process cannot continue the projection, None if it can or does not project. `halts` are
     those in force; `halts_fault` is why they cannot be read. `seal` is None if this role may not
-    read its tables; `seal_faults` are notices about what this process does for the seal. `rights`
-    are those of the role of a process; None for a command, which may use another role.
+    read its tables; `seal_faults` are notices about the sealer and the anchors of this process.
+    `rights` are those of the role of a process; None for a command, which may use another role.
     `replica_fault` is why this process does not read lists on its replica, None if it does or has
     none.
     """
@@ -84,7 +84,8 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
 
     A claim is overdue after `timeout_seconds`.
     """
-    lag = await read_lag(connection)  # before the log, whose sequence is never below this position
+    # The lag is read first: the sequence is never below a position that was read before it.
+    lag = await read_lag(connection)
     return HealthSnapshot(
         log=await read_log_state(connection),
         lag=lag,
@@ -264,8 +265,8 @@ def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     queue, workers = snapshot.queue, snapshot.workers
     yield from _waiting_notices(snapshot)
     yield from _release_notices(snapshot)
-    if workers.overdue_claims:
-        claims = f"{workers.overdue_claims:,} claim{'' if workers.overdue_claims == 1 else 's'}"
+    if overdue := workers.overdue_orphaned_claims:
+        claims = f"{overdue:,} claim{'' if overdue == 1 else 's'}"
         message = (
             f"workers that are gone hold {claims} older than {workers.timeout_seconds:g} s: "
             "start workers (`pulse background`) to time them out"
@@ -303,8 +304,8 @@ def _waiting_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             )
             yield Notice("orders_wait", message, needs_person=True)
         return
-    waiting = queue.waiting + workers.gone_claims
-    oldest = max(queue.oldest_waiting_seconds, workers.oldest_gone_seconds)
+    waiting = queue.waiting + workers.orphaned_claims
+    oldest = max(queue.oldest_waiting_seconds, workers.oldest_orphaned_seconds)
     if waiting:
         message = (
             f"no worker is present, with {_orders(waiting)} waiting, the oldest for "

@@ -139,8 +139,8 @@ class OrderNotFound(PulseError):
 class Orders(Protocol):
     """What every caller may do, in this process or over HTTP.
 
-    Every method raises DatabaseUnavailable if it cannot be answered now. Over HTTP it raises
-    PulseUnavailable instead, and PulseBusy or PulseFailed if Pulse answers so.
+    Every method raises DatabaseUnavailable if the database cannot be used now. Over HTTP it raises
+    PulseUnavailable, PulseBusy or PulseFailed instead, depending on the response.
     """
 
     async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:

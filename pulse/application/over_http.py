@@ -97,7 +97,8 @@ class HttpClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the client. A call ends within `call_seconds`, all its attempts included.
 
     A call is attempted up to `attempts` times, but only retried after a failed connection: never
-    after a timeout or an answer. A retry is safe: an order has its key, and is cancelled once.
+    after a timeout or an answer. A retry is safe: a key places one order, and a second cancel
+    changes nothing.
     """
 
     connections: int = 100
@@ -139,7 +140,7 @@ class OrdersOverHttp:
     async def cancel(
         self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
     ) -> OrderView:
-        """Post the cancellation. The owner of the answered order is checked here again."""
+        """Post the cancellation. The owner of the returned order is checked here again."""
         path = f"{_ORDERS}/{order_id}/cancel"
         body = msgspec.json.encode(CancelRequest(reason))
         answer = await self._call("POST", path, caller, trace, body)
@@ -160,7 +161,7 @@ class OrdersOverHttp:
     async def own_orders(
         self, query: OwnOrderQuery, caller: Caller, trace: Trace | None = None
     ) -> OwnOrderPage:
-        """Read a page. The owner of each answered order is checked here again."""
+        """Read a page. The owner of each returned order is checked here again."""
         decode_own_cursor(query, caller)
         given = {k: v for k, v in msgspec.to_builtins(query).items() if v is not None}
         path = f"{_ORDERS}?{urlencode(given, quote_via=quote)}"
@@ -396,7 +397,7 @@ class _CancelRefusal(msgspec.Struct, frozen=True):
 
 
 def _order_in(answer: httpx.Response, order_id: UUID, caller: Caller) -> OrderView:
-    """The answered order, which must be this one and the caller's."""
+    """The returned order, which must be this one and the caller's."""
     if answer.status_code != HTTPStatus.OK:
         missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
         raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
@@ -408,7 +409,7 @@ def _order_in(answer: httpx.Response, order_id: UUID, caller: Caller) -> OrderVi
 
 
 def _require_own(answer: httpx.Response, view: OrderView, caller: Caller) -> None:
-    """Check that an answered order is the caller's and its quantities are consistent."""
+    """Check that a returned order is the caller's and that its quantities are consistent."""
     if not caller.may_read(view.order_id, view.order_unique_key):
         raise _failed(answer, "the order does not belong to the caller")
     if sum(msgspec.structs.astuple(view.quantities)) != view.total_quantity:

@@ -18,12 +18,12 @@ from pulse.projections.tally import QueueTally, Tally
 class OverviewView(msgspec.Struct, frozen=True, kw_only=True):
     """The overview. Ages are by the database's clock, None if there is no such order.
 
-    `counts` are as of the tally's position, but claims, which are not events, are those of now.
-    `tally` is None if newer code wrote events that this code does not know, as during a rolling
-    deploy; then `counts` has only the orders without an outcome.
-    `halts_fault` is why the halts cannot be read, None if they can. `halts` is empty if not.
-    `checks` are the readiness checks of this process that fail. `seal_lag_events` is None if
-    nothing was ever sealed or this role may not read the seal.
+    `counts` are as of the tally's position, except for claims: they are not events, so they are
+    current. `tally` is None if newer code wrote events that this code does not know, as during a
+    rolling deploy; then `counts` has only the orders without an outcome. `halts_fault` is why the
+    halts cannot be read, None if they can; with a fault `halts` is empty. `checks` are the
+    readiness checks of this process that fail. `seal_lag_events` is None if nothing was ever sealed
+    or this role may not read the seal.
     """
 
     tally: Tally | None

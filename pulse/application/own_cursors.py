@@ -34,7 +34,7 @@ class OwnPlace(msgspec.Struct, frozen=True):
 
 
 def encode_own_cursor(query: OwnOrderQuery, caller: Caller, place: OwnPlace) -> str:
-    """The cursor of the page that starts there, for this caller and these filters."""
+    """The cursor of the page that starts at this place, for this caller and these filters."""
     content = _VERSION + _digest(query, caller) + place.log + place.order_id.bytes
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 

@@ -33,7 +33,7 @@ class VersionBeyondStream(PulseError):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A point in the past, by one of the fields. Without any it is the log's end as it is now."""
+    """A point in the past, given by one of the fields. Without any it is the log's end now."""
 
     version: int | None = None
     position: int | None = None
@@ -112,7 +112,7 @@ class Past:
         Raises:
             PositionBeyondLog: the log ends before the position.
             MomentInFuture: the moment is later than the database's time.
-            HistoryIncomplete: it is still being computed up to the point.
+            HistoryIncomplete: the history is still being computed up to the point.
         """
         self._require_served()
         position = (await self._resolve(place)).position
@@ -135,7 +135,7 @@ class Past:
         return AsOf(moment.position, moment.recorded_until)
 
     async def _require_version(self, order_id: UUID, version: int) -> None:
-        """The view has the version of Pulse's last event; another program may have added more."""
+        """Check that the stream has this version, which another program may have written."""
         records = await self._store.read_stream(order_id)
         if version > records[-1].originator_version:
             raise VersionBeyondStream(records[-1].originator_version)

@@ -44,10 +44,10 @@ class Readiness:
     installation is a notice: taking this process out of service would not help.
 
     Each callable returns why a part of the process cannot work, or None if it can. `schema` checks
-    the revisions of the database; `append` may probe for up to 2 s; `projector` alone does not fail
-    the check while another process projects; `others` are further checks by name. `seal_faults`
-    returns notices about the seal of this process. `replica` returns why lists are not read on the
-    replica.
+    the revisions of the database; `append` may probe for up to 2 s; a fault of `projector` does not
+    fail a check while another process projects; `others` are further checks by name. `seal_faults`
+    returns notices about the sealer and the anchors of this process. `replica` returns why lists
+    are not read on the replica.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of the process, wired once

@@ -70,7 +70,7 @@ class SealReader:
     async def status(self) -> SealStatus | None:
         """The status, or None if this role may not read the seal. The log is not read.
 
-        Reads the hashes from which the root is computed: some 256 for each level of the tree.
+        Reads the hashes from which the root is computed: about 256 for each level of the tree.
 
         Raises:
             DatabaseUnavailable: the seal cannot be read.

@@ -1,4 +1,4 @@
-"""The commands of an order. Each carries its time, seed and author: the domain reads no clock."""
+"""The commands of an order. Each carries its time and its author: the domain reads no clock."""
 
 from datetime import datetime
 
@@ -41,9 +41,10 @@ class Claim(Value, frozen=True):
 class SplitOrder(Value, frozen=True):
     """Split the claimed order, unless it is too late.
 
-    An order first claimed more than `max_split_delay_seconds` after its creation, or after the
-    start of its window if that is later, fails as TOO_LATE. With 0 only an order claimed after the
-    end of its window does. `context` is the span of this work, if it has one.
+    An order that is claimed after the end of its window fails as TOO_LATE. So does an order that is
+    first claimed more than `max_split_delay_seconds` after its creation, or after the start of its
+    window if that is later; 0 turns this limit off. `context` is the span of this work, if it has
+    one.
     """
 
     claim: Claim
@@ -78,7 +79,7 @@ class CancelOrder(Value, frozen=True):
 class ReleaseSlices(Value, frozen=True):
     """Release the slices that are due, or expire those that are too late to be released.
 
-    Slices that a halt of `halts` in force covers are not released.
+    Slices that a halt in force covers are not released.
 
     `at` is by the database's clock. A slice expires `max_delay_seconds` after its time, or earlier;
     see `pulse.domain.releases`. `context` is the span of this work, if it has one.

@@ -100,6 +100,6 @@ def _constraint_text(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one fo
         case inspect.Metadata(type=bare):
             return _constraint_text(bare)
         case inspect.StrType(max_length=int(most)):
-            return f"a text of at most {most:,} characters"
+            return f"a string of at most {most:,} characters"
         case _:
             raise TypeError(f"no text for the constraint {constraint}")

@@ -59,7 +59,7 @@ class NothingToCancel(PulseError):
         self.order_id = order_id
         self.quantities = quantities
         self.why = why
-        super().__init__(f"nothing of this order can be cancelled: {why}")
+        super().__init__(f"this order cannot be cancelled: {why}")
 
 
 class HaltNotFound(PulseError):

@@ -44,8 +44,9 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     sessions of the window, each as [opens_at, closes_at], taken from the calendar with the SHA-256
     `calendar_digest`; there are none under the policy NONE.
 
-    Class version 1 does not have `release`: Pulse did not release slices then. Versions 1 and 2
-    have none of the others: each window started at its order's creation, and sessions were ignored.
+    Class version 1 does not have `release`: Pulse did not release slices then. Versions 1 and 2 do
+    not have the other fields named here: each window started at its order's creation, and sessions
+    were ignored.
     """
 
     TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
@@ -270,7 +271,7 @@ def background_event_fields(  # noqa: PLR0913 - the envelope of an event
 ) -> dict[str, Any]:
     """The common fields of an event of a background process: the order's trace, a new request id.
 
-    `context` is the span that writes the event, or else that of the order, if there is one.
+    `context` is the span that writes the event, or else the span that placed the order, if any.
     """
     source = f"PULSE_BACKGROUND:{process}"
     trace = Trace(

@@ -179,7 +179,10 @@ class _RequestParser(Generic[SpecT]):
         json.loads(body, object_pairs_hook=self._unique_fields, parse_int=str)
 
     def _unique_fields(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """The object, refused if it repeats a field. Other repeated names are in invalid values."""
+        """The object, refused if it repeats a field.
+
+        A repeated name that is not a field is inside an invalid value, which is refused anyway.
+        """
         fields: dict[str, Any] = {}
         for name, value in pairs:
             if name in fields and name in self._paths:
@@ -231,7 +234,7 @@ def _refusal(error: msgspec.ValidationError, struct: type[OrderSpec]) -> OrderRe
 
 
 def _require_new_key(key: str) -> None:
-    """Refuse a key that looks like another one: a stray blank would duplicate an order."""
+    """Refuse a key that looks like another one: a stray space would place the order twice."""
     if unicodedata.category(key[0]) in _INVISIBLE or unicodedata.category(key[-1]) in _INVISIBLE:
         problem = "begins or ends with white space or an invisible character"
     elif not unicodedata.is_normalized("NFC", key):

@@ -63,7 +63,7 @@ TIMED_OUT: Final = "TIMED_OUT"
 TOO_LATE: Final = "TOO_LATE"
 SPLITTING_ERROR: Final = "SPLITTING_ERROR"
 
-_FAILED_BEFORE: Final = "it failed, so none of it is ever released; nothing needs to be done"
+_FAILED_BEFORE: Final = "it failed, so none of its shares will be released; no action is needed"
 _SETTLED_BEFORE: Final = (
     "all of its slices are settled; read the order to see how many shares were released"
 )
@@ -188,13 +188,13 @@ def evolve(order: Order | None, event: Event) -> Order:
         case OrderCreated():
             return _created(order, event)
         case SlicesScheduled() | SplittingFailed() | TimedOut():
-            return _with_outcome(_followed(order, event), event)
+            return _with_outcome(_preceding(order, event), event)
         case OrderCancelled():
-            return _after_cancel(_followed(order, event), event)
+            return _after_cancel(_preceding(order, event), event)
         case SlicesReleased():
-            return _after_release(_followed(order, event), event)
+            return _after_release(_preceding(order, event), event)
         case SlicesExpired():
-            return _after_expiry(_followed(order, event), event)
+            return _after_expiry(_preceding(order, event), event)
         case ReleasesHalted() | ReleasesResumed():
             raise HistoryBroken(f"{type(event).__name__} is not an event of an order")
         case _:
@@ -470,8 +470,8 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
     )
 
 
-def _followed(order: Order | None, event: Event) -> Order:
-    """The order before this event, which must have the next version."""
+def _preceding(order: Order | None, event: Event) -> Order:
+    """The order before this event. The event must have the next version."""
     if order is None or event.originator_version != order.version + 1:
         raise HistoryBroken(
             f"{type(event).__name__} at version {event.originator_version} of order "

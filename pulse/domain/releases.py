@@ -1,8 +1,8 @@
 """When a slice is released, and when it expires instead. All times are by the database's clock.
 
-A slice is released at its time, never before. Until its successor is due it can be released late,
-or for MIN_RELEASE_SECONDS if that is longer, but not longer than the `max_delay_seconds` of the
-releaser. Then it expires. So after an outage or a halt the slices of an order do not all go out at
+A slice is released at its time, never before. It can be released late: until its successor is due,
+or for MIN_RELEASE_SECONDS if that is longer, but for the `max_delay_seconds` of the releaser at
+most. Then it expires. So after an outage or a halt the slices of an order do not all go out at
 once.
 """
 
@@ -20,13 +20,13 @@ MIN_RELEASE_SECONDS: Final = 1.0
 """A slice can be released for at least this long after its time, even if its successor is due."""
 
 MIN_DISTANCE_SECONDS: Final = 1.0
-"""Consecutive slices that are planned at least this far apart are released at least this far apart.
+"""The distance that is kept after a late slice, between slices planned at least this far apart.
 
-If the first was late, the second keeps this distance, less the catch-up where that matters.
+Slices planned up to CATCH_UP_SECONDS further apart than this may be that much closer.
 """
 
 CATCH_UP_SECONDS: Final = 0.1
-"""A slice may follow a late one this much closer than planned, or lateness would add up."""
+"""A slice may follow a late one this much closer than planned, so that delays do not add up."""
 
 RELEASE_TOO_LATE: Final = "RELEASE_TOO_LATE"
 
@@ -54,8 +54,8 @@ def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> 
     """When a releaser has to process an order: at the time of its next slice, or a little later.
 
     `released` is the slice that the order's last event released, at `released_at`; None if that
-    event released none. If it was late, the next slice keeps a distance of a second from it, or
-    less by CATCH_UP_SECONDS than was planned.
+    event released none. If it was late, the next slice follows after MIN_DISTANCE_SECONDS, or after
+    the planned distance less CATCH_UP_SECONDS if that is shorter.
     """
     distance = timedelta(seconds=MIN_DISTANCE_SECONDS)
     if released is None or (planned := next_slice.scheduled_at - released.scheduled_at) < distance:
@@ -77,9 +77,9 @@ def release_due(
 ) -> tuple[SlicesReleased | SlicesExpired, ...]:
     """The event that releases or expires slices of this order now; empty if nothing can be settled.
 
-    If slices have expired, the event expires them, and the next step releases those that follow. So
-    each event settles the next slices of its order. While the order is halted its slices expire,
-    but none is released.
+    If slices have expired, the event expires them, and the next call releases those that follow. So
+    each event settles the next slices of its order. While the order is halted, its slices can
+    expire, but none is released.
     """
     slices = order.unsettled
     expired: list[Slice] = []

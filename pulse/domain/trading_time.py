@@ -44,7 +44,7 @@ def time_at(sessions: Sequence[Session], starts_at: datetime, offset: int) -> da
 
 
 def offset_of(sessions: Sequence[Session], starts_at: datetime, at: datetime) -> int:
-    """The trading time from the start to this time; between two sessions that of the next open.
+    """The trading time from the start to this time. Between two sessions it does not increase.
 
     Before the start it is negative. After the last close it increases with the clock.
     """

@@ -75,7 +75,7 @@ class RecordedBy(Value, frozen=True):
 
 
 SliceState = Literal["SCHEDULED", "RELEASED", "CANCELLED", "EXPIRED"]
-"""SCHEDULED until the slice is settled: released, cancelled or expired. A settled one stays so."""
+"""SCHEDULED until the slice is settled: released, cancelled or expired. These states are final."""
 
 SLICE_STATES: Final[tuple[SliceState, ...]] = get_args(SliceState)
 

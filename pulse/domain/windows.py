@@ -1,7 +1,8 @@
 """The window of an order: when it starts, and the trading sessions that it needs.
 
 The window is resolved once, when the order is accepted, and recorded in OrderCreated. A refusal
-here depends on the time or the calendar, so an order is refused only if no order has its key.
+here depends on the time or the calendar. A retry must not be refused for that, so an existing order
+with the same key is looked up before the refusal is returned.
 """
 
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def resolve_window(
         return ResolvedWindow(starts_at=starts_at, policy=policy)
     if calendar is None:
         raise MarketClosed(_NO_CALENDAR, policy, None)
-    window = _Requested(
+    window = _RequestedWindow(
         instrument=spec.instrument,
         starts_at=starts_at,
         duration=timedelta(minutes=config.duration_minutes),
@@ -92,11 +93,11 @@ def resolve_window(
 
 
 def require_possible_sessions(terms: SplitTerms) -> None:
-    """Refuse recorded sessions (at least one) that no window can have, such as altered ones.
+    """Refuse recorded sessions that no window can have. There must be at least one.
 
     Raises:
-        HistoryBroken: they are not in order, overlap, do not begin around the start of the window,
-            or are too short for its slices.
+        HistoryBroken: they are not in order or overlap, the first does not contain the start of
+            the window, or they are too short for its slices.
     """
     sessions = terms.sessions
     bounds = [bound for s in sessions for bound in (s.opens_at, s.closes_at)]
@@ -111,7 +112,7 @@ def require_possible_sessions(terms: SplitTerms) -> None:
         raise HistoryBroken("its trading sessions are too short for its slices")
 
 
-class _Requested(Value, frozen=True):
+class _RequestedWindow(Value, frozen=True):
     instrument: str
     starts_at: datetime
     duration: timedelta
@@ -130,7 +131,7 @@ def _checked_start(start_at: datetime, at: datetime) -> datetime:
     raise OrderRefused(INVALID_SPLIT_CONFIG, "split_config.start_at", START_EXPECTED, problem)
 
 
-def _sessions_for(window: _Requested) -> tuple[Session, ...]:
+def _sessions_for(window: _RequestedWindow) -> tuple[Session, ...]:
     match window.policy:
         case "REJECT":
             return (_whole_session(window),)
@@ -142,7 +143,7 @@ def _sessions_for(window: _Requested) -> tuple[Session, ...]:
             assert_never(window.policy)
 
 
-def _whole_session(window: _Requested) -> Session:
+def _whole_session(window: _RequestedWindow) -> Session:
     """The session that contains the whole window."""
     starts_at = window.starts_at
     found = window.calendar.sessions(window.instrument, starts_at, starts_at + _MICROSECOND)
@@ -156,11 +157,11 @@ def _whole_session(window: _Requested) -> Session:
     )
 
 
-def _clipping_session(window: _Requested) -> Session:
+def _clipping_session(window: _RequestedWindow) -> Session:
     """The session at the start, or the next one."""
     session = next(_sessions_from(window), None)
     if session is None:
-        raise _closed(window, _nothing_known(window))
+        raise _closed(window, _sessions_too_short(window))
     starts_at = max(window.starts_at, session.opens_at)
     available = session.closes_at - starts_at
     if window.duration > available and available - _CLOSING < window.num_splits * _SECOND:
@@ -173,7 +174,7 @@ def _clipping_session(window: _Requested) -> Session:
     return session
 
 
-def _enough_sessions(window: _Requested) -> Iterator[Session]:
+def _enough_sessions(window: _RequestedWindow) -> Iterator[Session]:
     """The sessions from the start on that together last as long as the window."""
     missing = window.duration
     for session in _sessions_from(window):
@@ -181,10 +182,10 @@ def _enough_sessions(window: _Requested) -> Iterator[Session]:
         missing -= session.closes_at - max(window.starts_at, session.opens_at)
         if missing <= timedelta(0):
             return
-    raise _closed(window, _nothing_known(window))
+    raise _closed(window, _sessions_too_short(window))
 
 
-def _closed(window: _Requested, problem: str) -> MarketClosed:
+def _closed(window: _RequestedWindow, problem: str) -> MarketClosed:
     following = _next_window(window)
     if following is None:
         advice = "no later window of this length is known: use another session_policy"
@@ -194,14 +195,14 @@ def _closed(window: _Requested, problem: str) -> MarketClosed:
     return MarketClosed(f"{problem}; {advice}", window.policy, following)
 
 
-def _nothing_known(window: _Requested) -> str:
+def _sessions_too_short(window: _RequestedWindow) -> str:
     return (
         f"the trading sessions of {window.instrument} in the {MAX_LOOK_AHEAD.days} days from "
         f"{_text(window.starts_at)} on are too short"
     )
 
 
-def _next_window(window: _Requested) -> Window | None:
+def _next_window(window: _RequestedWindow) -> Window | None:
     """The next window of the requested length inside one session; None if none is known."""
     try:
         for session in _sessions_from(window):
@@ -215,7 +216,7 @@ def _next_window(window: _Requested) -> Window | None:
     return None
 
 
-def _sessions_from(window: _Requested) -> Iterator[Session]:
+def _sessions_from(window: _RequestedWindow) -> Iterator[Session]:
     """The session at the start and those that follow within MAX_LOOK_AHEAD, oldest first.
 
     Raises:
@@ -234,7 +235,7 @@ def _sessions_from(window: _Requested) -> Iterator[Session]:
 
 
 def _covered_sessions(
-    window: _Requested, since: datetime, until: datetime
+    window: _RequestedWindow, since: datetime, until: datetime
 ) -> tuple[tuple[Session, ...], OutsideCoverage | None]:
     """The sessions in the covered part of the range, and the error if it ends before the range."""
     look_up = window.calendar.sessions

@@ -37,7 +37,7 @@ class AppendSpans:
         """The span of each event's append."""
 
     def end(self, results: Sequence[AppendResult | None]) -> None:
-        """End each span, as failed if one of its appends was. None: the append was cancelled."""
+        """End each span, as failed if one of its appends failed. None means cancelled."""
         errors: dict[Span, str | None] = {}
         for span, result in zip(self.of_events, results, strict=True):
             error = None if isinstance(result, tuple) else _name_of(result)

@@ -87,7 +87,7 @@ class NotConfirmed(ConnectionLost):
 
 
 REFUSALS = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, IdTaken)
-"""Errors after which nothing was written, and which the batch did not cause: a full disk."""
+"""Errors that the batch did not cause, such as a full disk. After them nothing was written."""
 
 _EVENT_ERRORS = (psycopg.DataError, psycopg.IntegrityError)
 

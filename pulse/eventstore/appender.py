@@ -48,7 +48,7 @@ from pulse.eventstore.batch import (
     Key,
     PendingAppend,
     Positions,
-    Sending,
+    SendState,
     columns,
     condition_columns,
     stored_as_sent,
@@ -107,7 +107,8 @@ class Appender:
     With `spans`, each commit is a span that is linked with the spans of its appends.
 
     With `require_standby`, an append is refused while `synchronous_standby_names` of Postgres is
-    empty. If that is emptied during the commit, the outcome is unknown until a standby has it.
+    empty. If that is emptied during the commit, the outcome is unknown until a standby has the
+    commit.
     """
 
     def __init__(  # noqa: PLR0913 - what may differ between processes
@@ -170,8 +171,8 @@ class Appender:
     ) -> list[AppendResult]:
         """Append events of different streams; returns for each its positions or its error.
 
-        `conditions` has one for each event; the error is ConditionFailed if it does not hold. So
-        has `spans`. Costs a fraction of as many calls of `append`.
+        `conditions` and `spans` have one entry for each event. If a condition does not hold, the
+        error is ConditionFailed. This costs a fraction of as many calls of `append`.
         """
         none = [None] * len(events)
         appends = [
@@ -195,14 +196,14 @@ class Appender:
         return [append.future.exception() or append.future.result() for append in appends]
 
     async def confirm(self, event: StoredEvent) -> None:
-        """Return once the replicas that confirm commits have this stored event. Writes none.
+        """Return once the replicas that confirm commits have this stored event. Writes no event.
 
-        A read sees also events that no replica has, and that a failover loses (see
-        `AppendConnection.confirm`). So what is answered only from a read is confirmed first.
+        A read also sees events that no replica has and that a failover would lose (see
+        `AppendConnection.confirm`). So an answer that comes only from a read is confirmed first.
 
         Raises:
-            AppendRefused: appends are refused now, so it cannot be confirmed.
-            AppendOutcomeUnknown: it was not confirmed in time, or the log no longer has it.
+            AppendRefused: appends are refused now, so the event cannot be confirmed.
+            AppendOutcomeUnknown: the event was not confirmed in time, or is no longer in the log.
         """
         (result,) = await self.append_each((event,), [NEVER])
         if isinstance(result, ConditionFailed | VersionTaken):
@@ -218,7 +219,8 @@ class Appender:
         span: "Span | None" = None,
     ) -> PendingAppend:
         """A queued append, or one that has already been refused."""
-        loop = self._loop = self._loop or asyncio.get_running_loop()  # a system call, up to 3.11
+        # up to Python 3.11 get_running_loop makes a system call
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         deadline = loop.time() + self._limits.answer_seconds
         pending = PendingAppend(events, loop.create_future(), deadline, condition, span)
         if refusal := refusal_in(self.state):
@@ -242,7 +244,7 @@ class Appender:
 
         The deadline `due` counts as passed, even if the timer fires slightly before it.
         """
-        assert self._loop is not None  # noqa: S101 - tells the type checker: it made the timer
+        assert self._loop is not None  # noqa: S101 - for the type checker: the loop made the timer
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
             self._deadline_timer = None
@@ -275,7 +277,8 @@ class Appender:
     def drain(self) -> None:
         """Refuse new appends; `run` returns when the queued ones are written.
 
-        It returns at once if Postgres cannot be reached, or refuses appends and none is queued.
+        `run` returns at once if Postgres cannot be reached, or if it refuses appends and none is
+        queued.
         """
         before = self.state
         self._enter(Draining())
@@ -307,7 +310,7 @@ class Appender:
             await self._connection.close()
 
     def _enter(self, state: State) -> None:
-        """Change the state, unless it is Draining, which is final, and note the time."""
+        """Change the state and store the time. Draining is final."""
         before = self.state
         if not isinstance(before, Draining):
             self.state = state
@@ -398,7 +401,7 @@ class Appender:
         except ConnectionLost as error:
             _log.warning("append.reply_lost", appends=len(batch), error=str(error))
             for pending in batch:
-                pending.sending = Sending.UNCERTAIN
+                pending.send_state = SendState.UNCERTAIN
             self._enter(Recovering(str(error)))
             if isinstance(error, NotConfirmed):
                 await retry.wait()
@@ -425,7 +428,7 @@ class Appender:
             self._enter(state)
         (pending,) = batch
         answer = error
-        if pending.sending is Sending.UNCERTAIN:
+        if pending.send_state is SendState.UNCERTAIN:
             answer = AppendOutcomeUnknown(f"the retry failed: {describe(error)}")
         elif isinstance(error, UNAVAILABLE_ERRORS):
             answer = AppendRefused(describe(error))
@@ -480,7 +483,7 @@ class Appender:
         unclear = [
             append
             for append in skipped
-            if append.sending is Sending.UNCERTAIN or append.condition is not None
+            if append.send_state is SendState.UNCERTAIN or append.condition is not None
         ]
         stored: dict[Key, Sequence[Any]] = {}
         if unclear:
@@ -488,7 +491,7 @@ class Appender:
             rows = await self._connection.fetch(_SELECT_STORED, keys)
             stored = {(row[0], row[1]): row[2:] for row in rows}
         for pending in skipped:
-            certain = pending.sending is not Sending.UNCERTAIN
+            certain = pending.send_state is not SendState.UNCERTAIN
             own = None if certain else stored_as_sent(pending, stored)
             if own is not None:
                 self._on_commit()  # for the commit whose reply was lost

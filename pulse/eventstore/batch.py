@@ -43,7 +43,7 @@ AppendResult = Positions | BaseException
 """An append's positions in the log, or the error it ended with."""
 
 
-class Sending(Enum):
+class SendState(Enum):
     """Whether an append's events may be stored."""
 
     WAITING = auto()
@@ -51,7 +51,7 @@ class Sending(Enum):
     SENT = auto()
     """A statement is in progress."""
     UNCERTAIN = auto()
-    """A reply was lost: they may be stored, and a conflict may be with these same events."""
+    """A reply was lost: they may be stored, so a conflict may be with these very events."""
 
 
 class PendingAppend:
@@ -60,7 +60,7 @@ class PendingAppend:
     The span of the commit is linked with `span`, if there is one.
     """
 
-    __slots__ = ("condition", "deadline", "events", "future", "sending", "span")
+    __slots__ = ("condition", "deadline", "events", "future", "send_state", "span")
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class PendingAppend:
         self.span = span
         self.future = future
         self.deadline = deadline
-        self.sending = Sending.UNCERTAIN if condition is NEVER else Sending.WAITING
+        self.send_state = SendState.UNCERTAIN if condition is NEVER else SendState.WAITING
 
     @property
     def keys(self) -> list[Key]:
@@ -88,22 +88,22 @@ class PendingAppend:
         return len(self.events) == 1
 
     def mark_sent(self) -> None:
-        """Note that a statement with these events is being sent."""
-        if self.sending is Sending.WAITING:
-            self.sending = Sending.SENT
+        """Record that a statement with these events is being sent."""
+        if self.send_state is SendState.WAITING:
+            self.send_state = SendState.SENT
 
     def mark_not_written(self) -> None:
-        """Note that the statement wrote nothing; an earlier one with a lost reply may have."""
-        if self.sending is Sending.SENT:
-            self.sending = Sending.WAITING
+        """Record that this statement wrote nothing. One whose reply was lost may have written."""
+        if self.send_state is SendState.SENT:
+            self.send_state = SendState.WAITING
 
     def succeed(self, positions: Positions) -> None:
-        """Return the positions to the caller, unless it has an answer."""
+        """Return the positions to the caller, unless it already has a result."""
         if not self.future.done():
             self.future.set_result(positions)
 
     def fail(self, error: Exception) -> None:
-        """Raise the error to the caller, unless it has an answer."""
+        """Raise the error to the caller, unless it already has a result."""
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -117,14 +117,14 @@ class PendingAppend:
 
     def give_up(self, reason: str) -> None:
         """Raise AppendRefused if certainly nothing was written, otherwise AppendOutcomeUnknown."""
-        certain = self.sending is Sending.WAITING
+        certain = self.send_state is SendState.WAITING
         self.fail(AppendRefused(reason) if certain else AppendOutcomeUnknown(reason))
 
 
 def take_batch(
     queue: deque[PendingAppend], max_events: int, guard_stream: UUID | None
 ) -> list[PendingAppend]:
-    """Take the next appends that may share a statement, in order: single-event ones, or the others.
+    """Take the next appends that may share a statement, in order: all single-event, or all larger.
 
     An append to the guard stream is taken alone, since conditions are checked against the version
     that the stream had before the statement. Appends whose callers have an answer are dropped.

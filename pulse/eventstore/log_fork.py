@@ -20,9 +20,9 @@ _SELECT_FORK_RIGHTS: Final = load_sql(__package__, "select_fork_rights")
 class LogFork(msgspec.Struct, frozen=True):
     """A declared fork.
 
-    `position` was the end of the log then. If the log was sealed, `size` is the number of its
-    sealed events, and `known_size` that of the largest checkpoint of the earlier log that was
-    known: up to `known_size - size` sealed events were lost.
+    `position` was the end of the log at the fork. If the log was sealed, `size` is the number of
+    its sealed events, and `known_size` is the size of the largest known checkpoint of the earlier
+    log: up to `known_size - size` sealed events were lost.
     """
 
     position: int
@@ -80,7 +80,7 @@ async def record_fork(
     forked_by: str,
     reason: str,
 ) -> LogFork:
-    """Renew the identity of the locked log, and record the fork."""
+    """Give the locked log a new identity, and record the fork."""
     parameters = {
         "size": size,
         "known_size": known_size,

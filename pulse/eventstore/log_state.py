@@ -21,9 +21,9 @@ class LogState(msgspec.Struct, frozen=True):
 
     `sequence` is its name in SQL, None if there is none. `end` is the last position, 0 for an empty
     log. `last_issued` is the last id that the sequence has issued: 0 before the first one, None if
-    this role may not read the sequence. `first_beyond` is the first id in the log after that, which
-    the sequence has not issued; None if there is none. With `next_taken` the next id is already in
-    the log, so the next append fails.
+    this role may not read the sequence. `first_beyond` is the first id in the log above
+    `last_issued`; None if there is none. With `next_taken` the next id is already in the log, so
+    the next append fails.
     """
 
     sequence: str | None
@@ -48,7 +48,7 @@ class EventMark(NamedTuple):
 
 
 class LogMark(NamedTuple):
-    """The identity of a log, and its last event; None if it is empty."""
+    """The identity of a log, and its last event; `last` is None for an empty log."""
 
     log_id: UUID
     last: EventMark | None

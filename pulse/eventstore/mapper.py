@@ -1,4 +1,4 @@
-"""Maps Pulse's events to stored events and back: JSON by msgspec, in the library's layout."""
+"""Maps Pulse's events to stored events and back: JSON, in the layout of `eventsourcing`."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -66,7 +66,7 @@ class EventMapper(Mapper[UUID]):
         compressor: Compressor | None = None,
         cipher: Cipher | None = None,
     ) -> None:
-        """Take the arguments that the library passes to MAPPER_TOPIC; the transcoder is not used.
+        """Take the arguments that the library passes to its mapper; the transcoder is not used.
 
         Raises:
             NotSupportedError: a compressor or a cipher is given.

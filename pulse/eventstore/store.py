@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pulse.spans import Spans
 
 LOG_CHANNEL = "stored_events"
-"""The notification channel for appends. It is the library's, so its subscriptions wake up too."""
+"""The notification channel for appends. The library uses it too, so its subscriptions wake up."""
 
 MAX_SCANNED: Final = 10_000
 """The maximum number of events that a page of one topic scans."""
@@ -193,8 +193,9 @@ class EventStore:
     async def positions_at(self, times: Sequence[datetime]) -> list[int]:
         """For each time, the first position whose event was recorded at or after it.
 
-        One more than the last position if there is none. The search assumes that recorded times
-        ascend with the positions. They do unless the database's clock is set back.
+        If there is no such event, it is one more than the last position. The search assumes that
+        recorded times ascend with the positions, as they do unless the database's clock is set
+        back.
 
         Raises:
             DatabaseUnavailable: the log cannot be read.
@@ -289,8 +290,8 @@ async def select_issued_log(
 ) -> list[RecordedEvent]:
     """Read the log after a position, up to the last id that its sequence has issued.
 
-    For a reader that stores its position: after a row with an id far ahead of the sequence it would
-    skip all events appended later.
+    It is for a reader that stores its position. Without this bound the reader would skip all later
+    events after a row whose id is far ahead of the sequence.
     """
     return await _select_records(connection, _SELECT_ISSUED_LOG, (after, limit))
 
@@ -321,8 +322,8 @@ async def select_streams_begun(
 ) -> list[RecordedEvent]:
     """Read the streams that begin between `after` (exclusive) and `until`, each up to `position`.
 
-    With `since`, those whose first event after that position is in between, each from its
-    beginning. In commit order over all streams.
+    With `since`, a stream is included if its first event after `since` is between them; it is read
+    from its beginning. The events are in commit order over all streams.
     """
     within = await select_log_between(connection, after=after, until=min(until, position))
     begun = await _begun_within(connection, within, since)
@@ -338,7 +339,7 @@ async def select_streams_begun(
 
 
 async def read_window_end(connection: Connection, *, after: int, events: int) -> int | None:
-    """The position of the last of at most `events` events after a position; None without any."""
+    """The position of the last of the first `events` events after a position; None if none."""
     rows = await _fetch(connection, _SELECT_WINDOW_END, {"after": after, "rows": events})
     return None if rows[0][0] is None else int(rows[0][0])
 

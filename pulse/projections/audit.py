@@ -1,9 +1,9 @@
 """The audit: compares log and queue window by window, and reports orders that differ.
 
-The projection relies on commit order: no event becomes visible below its position. If that fails (a
-two-phase commit that ends late, a log or queue edited by hand, a bad restore), an order is never
-projected, without any error. The audit compares the whole log again and again, in windows of
-bounded cost.
+The projection relies on commit order: no event becomes visible below the projected position. If
+that fails (a two-phase commit that ends late, a log or queue edited by hand, a bad restore), an
+order is never projected, without any error. The audit compares the whole log again and again, in
+windows of bounded cost.
 """
 
 import time
@@ -26,7 +26,7 @@ MAX_FINDINGS: Final = 10_000
 """The maximum number of findings that are stored. If it is reached, run `pulse rebuild`."""
 
 _MAX_RECHECKED: Final = 100
-_PAUSE_PER_WORK: Final = 50
+_PAUSE_FACTOR: Final = 50
 """The pause is this many times as long as the window took: 2 % of one connection's time."""
 
 _MIN_PAUSE_SECONDS: Final = 0.5
@@ -114,7 +114,7 @@ class Audit(Job[AuditedWindow | None]):
             window = await self._next_window(connection, rows[0][0])
             await _store_findings(connection, window)
             await _recheck(connection, window.projected)
-            pause = max(_MIN_PAUSE_SECONDS, _PAUSE_PER_WORK * (time.perf_counter() - started))
+            pause = max(_MIN_PAUSE_SECONDS, _PAUSE_FACTOR * (time.perf_counter() - started))
             parameters = {
                 "position": 0 if window.is_last else window.until,
                 "pause_seconds": _PAUSE_BETWEEN_PASSES_SECONDS if window.is_last else pause,

@@ -9,7 +9,7 @@ from pulse.projections.position import read_position
 from pulse.projections.projector import Projector
 
 MAX_BEHIND_EVENTS: Final = 1_000_000
-"""A process whose queue lags further serves no orders yet. It takes about a minute to project."""
+"""A process whose queue lags further catches up before it serves: about a minute for this many."""
 
 _BATCH_EVENTS: Final = 2_000
 

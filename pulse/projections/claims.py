@@ -43,9 +43,9 @@ MAX_ABSENT_SECONDS: Final = 10.0
 """A worker that has not held its presence lock for longer than this is reported as faulty."""
 
 PRESENCE_TIMEOUT_SECONDS: Final = 15.0
-"""Postgres ends the session of a worker that is idle for this long; a worker sends every 5 s."""
+"""Postgres ends the session of a worker that is idle for this long. It sends a query every 5 s."""
 
-_MAX_LEAVE_SECONDS: Final = 1.0
+_MAX_DELETE_NAME_SECONDS: Final = 1.0
 _MAX_OVERDUE: Final = 500
 _MAX_EXCLUDED: Final = 10_000
 _OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
@@ -133,7 +133,7 @@ class Presence:
         timeout_seconds: float = PRESENCE_TIMEOUT_SECONDS,
     ) -> None:
         self.worker = worker
-        self._left = WakeUp()
+        self._release_requested = WakeUp()
         self._stopping = False
         self._database = database
         self._held_name: str | None = None
@@ -167,27 +167,27 @@ class Presence:
     def rename(self, worker: str) -> None:
         """Release the lock on the old name and take the lock on this one."""
         self.worker = worker
-        self._left.set()
+        self._release_requested.set()
 
     def stop(self) -> None:
         """Let `run` delete the worker's name, release the lock and return."""
         self._stopping = True
-        self._left.set()
+        self._release_requested.set()
 
     async def run(self) -> None:
         """Hold the lock until stopped or cancelled; reconnect if the connection breaks."""
         while not self._stopping:
             listening = asyncio.ensure_future(self._listener.run())
-            left = asyncio.ensure_future(self._left.wait(None))
+            requested = asyncio.ensure_future(self._release_requested.wait(None))
             try:
-                await asyncio.wait({listening, left}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({listening, requested}, return_when=asyncio.FIRST_COMPLETED)
                 if listening.done():  # it ends only by an exception
                     await listening
-                await self._leave()
+                await self._delete_name()
             finally:
                 listening.cancel()
-                left.cancel()
-                await asyncio.gather(listening, left, return_exceptions=True)
+                requested.cancel()
+                await asyncio.gather(listening, requested, return_exceptions=True)
 
     async def _hold(self, connection: Connection) -> None:
         worker = self.worker
@@ -201,10 +201,13 @@ class Presence:
             _log.warning("workers.name_not_stored", worker=worker, error=describe(error))
         self._held_name = worker
 
-    async def _leave(self) -> None:
+    async def _delete_name(self) -> None:
         """Delete the name that is held, on a pooled connection, while the lock is still held."""
         with contextlib.suppress(DatabaseUnavailable, TimeoutError):
-            async with asyncio.timeout(_MAX_LEAVE_SECONDS), self._database.connection() as pooled:
+            async with (
+                asyncio.timeout(_MAX_DELETE_NAME_SECONDS),
+                self._database.connection() as pooled,
+            ):
                 await pooled.execute(_DELETE_WORKER, (self._held_name,))
 
 
@@ -229,23 +232,23 @@ class Workers(msgspec.Struct, frozen=True):
     timeout_seconds: float
 
     @property
-    def _gone(self) -> tuple[WorkerClaims, ...]:
+    def _orphaned(self) -> tuple[WorkerClaims, ...]:
         return tuple(held for held in self.claims if not held.present)
 
     @property
-    def gone_claims(self) -> int:
+    def orphaned_claims(self) -> int:
         """How many orders are held by workers that are not present."""
-        return sum(held.orders for held in self._gone)
+        return sum(held.orders for held in self._orphaned)
 
     @property
-    def oldest_gone_seconds(self) -> float:
-        """How long ago the oldest of the `gone_claims` orders was first claimed."""
-        return max((held.oldest_seconds for held in self._gone), default=0.0)
+    def oldest_orphaned_seconds(self) -> float:
+        """How long ago the oldest of the `orphaned_claims` orders was first claimed."""
+        return max((held.oldest_seconds for held in self._orphaned), default=0.0)
 
     @property
-    def overdue_claims(self) -> int:
-        """How many of the `gone_claims` orders were first claimed longer ago than the timeout."""
-        return sum(held.overdue for held in self._gone)
+    def overdue_orphaned_claims(self) -> int:
+        """How many of the `orphaned_claims` orders have been claimed longer than the timeout."""
+        return sum(held.overdue for held in self._orphaned)
 
 
 async def read_workers(connection: Connection, timeout_seconds: float) -> Workers:

@@ -59,10 +59,11 @@ class QueueRows(msgspec.Struct, frozen=True):
     def differences(
         self, order: Order, events: Sequence[tuple[int, Event]], created_recorded_at: datetime
     ) -> list[Difference]:
-        """How the rows of an order differ from those that its events give; removes them from here.
+        """How an order's rows differ from those that its events give.
 
-        `events` are all that the projection has applied, with their positions; `order` is their
-        fold.
+        The order's rows are removed from this object, so that `rest` returns only the others.
+        `events` are all events of the order that the projection has applied, with their positions;
+        `order` is folded from them.
         """
         expected = QueueChanges()
         for position, event in events:
@@ -91,7 +92,7 @@ class QueueRows(msgspec.Struct, frozen=True):
         ]
         due_at = self.due.pop(position, None)
         if due_at != order.due_at:
-            found.append(_valued("DUE", "due_orders.due_at", due_at, order.due_at))
+            found.append(_value_difference("DUE", "due_orders.due_at", due_at, order.due_at))
         return found
 
     def drop(self, order_id: UUID, position: int | None) -> None:
@@ -171,7 +172,7 @@ def _columns_differing(
         return
     for column, value, other in zip(columns, stored, expected, strict=True):
         if value != other:
-            yield _valued(part, f"{table}.{column}", value, other)
+            yield _value_difference(part, f"{table}.{column}", value, other)
 
 
 def _slices_differing(
@@ -190,7 +191,7 @@ def _slices_differing(
         for column, value, right in zip(_SLICE_COLUMNS, row, other, strict=True):
             if value != right:
                 name = f"scheduled_slices.{column} of slice {other[0]}"
-                yield _valued("SLICES", name, value, right)
+                yield _value_difference("SLICES", name, value, right)
                 return
 
 
@@ -212,7 +213,7 @@ def _one_missing(table: str, no_row: bool) -> str:  # noqa: FBT001 - which of th
     return f"{table} has a row, the log gives none"
 
 
-def _valued(part: QueuePart, name: str, value: object, expected: object) -> Difference:
+def _value_difference(part: QueuePart, name: str, value: object, expected: object) -> Difference:
     return Difference(part, f"{name} is {_text(value)}, the log gives {_text(expected)}")
 
 

@@ -19,8 +19,9 @@ _COUNT_DUE_SLICES: Final = load_sql(__package__, "count_due_slices")
 class DueOrders(msgspec.Struct, frozen=True):
     """The orders due at the moment `at`, by the database's clock, the longest due first.
 
-    `created_positions` are where they were created. `next_seconds` is when the next order will be
-    due, from then; None if there is none yet. `unprojected` has the orders that were left out.
+    `created_positions` are their positions of creation. `next_seconds` is how many seconds after
+    `at` the next order is due; None if there is none yet. `unprojected` has the orders that were
+    left out.
     """
 
     at: datetime

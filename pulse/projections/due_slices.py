@@ -49,7 +49,7 @@ class DueSlice(msgspec.Struct, frozen=True, gc=False):
 
 
 class DuePage(msgspec.Struct, frozen=True):
-    """Slices by time, as of a position of the log, or a later one.
+    """Slices by time. They reflect the log up to `as_of_position`, or a later position.
 
     `next_after` is the cursor of the next page, None on the last page. `log_id` is as in
     `OrderPage`.

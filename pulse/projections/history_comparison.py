@@ -23,7 +23,7 @@ class HistoryComparison:
     """Computes each row again, from its window's events and by the code that wrote it.
 
     Only windows that begin at or after the position `since` are compared. The last windows may have
-    no row yet, because they are not summed up.
+    no row yet, because they have not been summed up.
     """
 
     def __init__(self, mapper: EventMapper, *, since: int) -> None:
@@ -32,7 +32,7 @@ class HistoryComparison:
         self._compared_to = max(0, _end_of_window(since))
 
     async def differences(self, connection: Connection, until: int) -> list[str]:
-        """How the rows after those compared before, and up to a position, differ.
+        """How the rows up to a position differ, starting after the rows of the previous call.
 
         Raises:
             EventTooNew: newer code must compare them.
@@ -61,7 +61,7 @@ class HistoryComparison:
         return [f"{_row(row[0])} is of a window that is not projected" for row in rows]
 
     async def _windows_with_events(self, connection: Connection, until: int) -> AsyncIterator[int]:
-        """The ends of windows with events, after those compared before and up to a position."""
+        """The ends of the windows with events, from the first one not compared up to a position."""
         after = self._compared_to
         while after < until:
             first = await read_effects_end(connection, after, until, events=1)

@@ -41,7 +41,7 @@ _OF_INSTRUMENT_BEFORE: Final = SQL(
     "(instrument, created_position) < (%(instrument)b::text, %(before)b::bigint)"
     " AND instrument >= %(instrument)b::text"
 )
-"""A range instead of an equality, so that only an index by instrument has the order of the page."""
+"""A range, not an equality: so only an index by instrument returns rows in the page's order."""
 _COMPLETED: Final = SQL("state = 'COMPLETED'")
 _FAILED: Final = SQL("failure_reason IS NOT NULL")
 _FAILED_OF_INSTRUMENT: Final = SQL(
@@ -83,7 +83,7 @@ _STATEMENTS: Final[dict[tuple[OrderQueueStatus | None, bool], Composed]] = {
     **{(status, False): _pending_orders(status) for status in _WITHOUT_OUTCOME},
     **{(status, True): _pending_orders(status) for status in _WITHOUT_OUTCOME},
 }
-"""By status, and whether of one instrument. Each reads one index in order, so it sorts no rows."""
+"""By status, and whether it is for one instrument. Each reads one index in order: no sort."""
 
 _BY_INDEX: Final = {
     name: _FIND_ORDERS.format(columns=_COLUMNS, candidates=SQL(load_sql(__package__, file)))
@@ -107,8 +107,8 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
     `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
     `created_before` bound `created_at` exactly; they are fast only together with the positions.
     With `of_caller_only`, only orders of the caller `placed_by` are examined. `log_id` is the log
-    of which `before` is a position; None if no log is given. `min_position` is the position of the
-    log that the page must reflect at least.
+    that `before` refers to; None if no log is given. The page must reflect the log up to
+    `min_position` or further.
     """
 
     limit: int
@@ -137,10 +137,10 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
 class OrderPage(msgspec.Struct, frozen=True):
     """Orders, newest first by position of creation, as of a position of the log.
 
-    `next_before` is the `before` of the next page; None on the last page. With a filter by
-    id, caller, trace or time, a page that is not the last may have fewer than `limit` orders, or
-    none. `last_examined` is the order at `next_before`. `log_id` is the log that was read, of
-    which `next_before` is a position; None on the last page of a query that names no log.
+    `next_before` is the `before` of the next page; None on the last page. With a filter by id,
+    caller, trace or time, a page that is not the last may have fewer than `limit` orders, or none.
+    `last_examined` is the order at `next_before`. `log_id` is the log that was read and that
+    `next_before` refers to; None on the last page of a query that names no log.
     """
 
     orders: tuple[OrderView, ...]
@@ -160,8 +160,8 @@ class SlicePlace(msgspec.Struct, frozen=True):
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A query of the list of slices, between two times.
 
-    `after` is the cursor of a page, in the log `log_id`; None if no log is given. `min_position` is
-    the position of the log that the page must reflect at least.
+    `after` is the cursor of a page, in the log `log_id`; None if no log is given. The page must
+    reflect the log up to `min_position` or further.
     """
 
     limit: int
@@ -271,7 +271,7 @@ def _index_for(query: OrderQuery) -> str:
 
 
 def orders_parameters(query: OrderQuery) -> dict[str, Any]:
-    """The parameters of its statement, which reads one row more to see if a page follows."""
+    """The parameters of its statement. It reads one row too many, to see whether a page follows."""
     return {
         "projection": PROJECTION_NAME,
         "before": AFTER_LOG if query.before is None else query.before,
@@ -327,9 +327,9 @@ async def _order_page(connection: Connection, query: OrderQuery) -> OrderPage:
 
 
 def _matching(rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
-    """The rows that match, and the last candidate if there may be more, without their two columns.
+    """The rows that match, and the last candidate if there may be more.
 
-    So the rows have the columns of the other statements.
+    The two columns that only find_orders has are removed.
     """
     last = [(row[0], *row[3:]) for row in rows if row[_NUMBER] == MAX_EXAMINED]
     return [(row[0], *row[3:]) for row in rows if row[_MATCHES]], last[0] if last else None

@@ -21,7 +21,7 @@ OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CAN
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 _SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
-_NO_CREATION: Final = (
+_PLACEHOLDER_CREATION: Final = (
     b'{"timestamp":"2026-03-02T03:45:00Z","recorded_by":{"component":"api","instance":"'
     b'hostname:12345:abcdef","code_version":"0.1.0"},"trace":{"trace_id":"t1772423100abcdef012345",'
     b'"trace_source":"PULSE:POST/internal/orders","request_id":"r1772423100abcdef012345",'
@@ -32,7 +32,7 @@ _NO_CREATION: Final = (
     b'"placed_by":"anonymous","release":true,"window_starts_at":"2026-03-02T03:45:00Z",'
     b'"applied_policy":"NONE","sessions":[],"calendar_digest":null,"class_version":3}'
 )
-"""Read and decoded if the order does not exist, so that the time does not reveal that."""
+"""Decoded in place of an order that does not exist, so that the time does not reveal that."""
 
 
 class _Creation(msgspec.Struct):
@@ -275,7 +275,9 @@ class OrderReader:
 
     async def _select_keys(self, order_ids: list[UUID]) -> dict[UUID, str]:
         rows = await self.database.read(
-            lambda connection: fetch(connection, _SELECT_CREATIONS, (order_ids, _NO_CREATION))
+            lambda connection: fetch(
+                connection, _SELECT_CREATIONS, (order_ids, _PLACEHOLDER_CREATION)
+            )
         )
         return {order_id: _key_in(state) for order_id, state in rows}
 

@@ -48,7 +48,8 @@ class ErrorSource(Enum):
     """The event can never be applied as it is."""
     AMBIGUOUS = auto()
     """Either the event exceeds a limit of the server, or the server or schema fails for all events.
-    A control decides: whether another event, of the same type if there is one, can be applied."""
+    A control decides: another event, of the same type if there is one, is applied and rolled
+    back."""
     ENVIRONMENT = auto()
     """Not the event: the same event may be applied later, or by newer code."""
 
@@ -185,7 +186,7 @@ class Parking:
             return
         middle = len(records) // 2
         halves = records[:middle], records[middle:]
-        # it may be a timeout: one by one it costs one timeout, by halves one for each division
+        # a timeout may be the cause: one by one costs one timeout, halving one for each division
         for part in ([r] for r in records) if source is ErrorSource.AMBIGUOUS else halves:
             await self.apply(part)
 

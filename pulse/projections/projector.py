@@ -49,11 +49,11 @@ class Busy(msgspec.Struct, frozen=True):
 class Projector(Job[Projected | Busy]):
     """Projects the log into the order queue, one batch per transaction, one process at a time.
 
-    A transaction locks the position and writes the rows, slices, ended claims and the new position.
-    So each event is applied exactly once, even if processes are killed. An event that cannot be
-    applied parks its order. At an event that needs newer code the projector stops, so that
-    processes of newer code continue; `fault` says so. `on_advance` is called when the position has
-    changed, also by another process. `busy_seconds` is the pause while another one projects.
+    A transaction locks the position, writes orders and slices, ends claims, and stores the new
+    position. So each event is applied exactly once, even if processes are killed. An event that
+    cannot be applied parks its order. At an event that needs newer code the projector stops and
+    sets `fault`; a process with newer code continues. `on_advance` is called when the position has
+    changed, also by another process. `busy_seconds` is the pause while another process projects.
     """
 
     name = "projector"

@@ -44,12 +44,12 @@ MAX_SCANNED_POSITIONS: Final = 1_000_000
 
 EVENTS_PER_READ: Final = 4096
 _WINDOWS_PER_STEP: Final = 8
-_PAUSE_PER_WORK: Final = 19
-_PAUSE_PER_WORK_BEHIND: Final = 4
-"""The pause in durations of the step: the job takes 5 % of one core, or 20 % if far behind."""
+_PAUSE_FACTOR: Final = 19
+_PAUSE_FACTOR_BEHIND: Final = 4
+"""The pause as a multiple of the duration of the step: 5 % of one core, or 20 % if far behind."""
 
 _MAX_WINDOWS_BEHIND: Final = 32
-"""If it is more windows behind, the job pauses less, so that queries rarely fold more."""
+"""Further behind than this the job pauses less, so that queries rarely fold more windows."""
 
 _TRY_LOCK = load_sql(__package__, "try_history_lock")
 _SELECT_WINDOW = load_sql(__package__, "select_history_window")
@@ -74,8 +74,8 @@ class HistoryIncomplete(PulseError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the history of the queue is still being computed up to this position, as after an "
-            "upgrade: retry in some minutes"
+            "the history of the queue is still being computed up to this position, which is normal "
+            "after an upgrade: retry in a few minutes"
         )
 
 
@@ -112,9 +112,9 @@ _values = msgspec.structs.astuple
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A place in the log: its last event up to there, and the latest time recorded up to there.
+    """The last event at or before a position, and the latest time recorded up to that event.
 
-    Position 0 without a time is before every event.
+    Position 0 with None means before the first event.
     """
 
     position: int
@@ -175,8 +175,8 @@ class QueueHistory:
     async def position_at(self, at: datetime) -> tuple[int, datetime]:
         """The last position as of a moment, 0 before the first event; and the database's time.
 
-        An event counts from the latest time that was recorded up to it, so that the moments of the
-        events ascend with their positions even if the database's clock was set back.
+        The time of an event is the latest time recorded up to it. So times never decrease with the
+        position, even if the database's clock was set back.
 
         Raises:
             HistoryIncomplete: too many positions are not summed up yet.
@@ -211,7 +211,7 @@ class QueueHistory:
 class Summed(msgspec.Struct, frozen=True):
     """The windows up to `until` were summed up, the last ones in `seconds`.
 
-    `windows_behind` is how many the projection has passed since, at most: some may be empty.
+    The projection has passed at most `windows_behind` windows since; some of them may be empty.
     """
 
     until: int
@@ -272,7 +272,7 @@ class HistorySummary(Job[Summed | None]):
         if result is None:
             return None
         far_behind = result.windows_behind > _MAX_WINDOWS_BEHIND
-        return (_PAUSE_PER_WORK_BEHIND if far_behind else _PAUSE_PER_WORK) * result.seconds
+        return (_PAUSE_FACTOR_BEHIND if far_behind else _PAUSE_FACTOR) * result.seconds
 
     async def run_until_done(self) -> None:
         """Sum up every window that the projection has passed.
@@ -304,7 +304,7 @@ async def read_effects(
 async def read_effects_end(
     connection: Connection, after: int, until: int, *, events: int
 ) -> int | None:
-    """The position of the last of the next events between two positions; None without any."""
+    """The position of the last of the first `events` events after a position; None if none."""
     parameters = {"after": after, "until": until, "count": events}
     ((position,),) = await fetch(connection, _SELECT_EFFECTS_END, parameters)
     return position  # type: ignore[no-any-return]
@@ -322,7 +322,7 @@ async def parked_effects(connection: Connection, mapper: EventMapper, until: int
 
 
 def _sum_of(rows: Iterable[Sequence[Any]], mapper: EventMapper) -> QueueTotals:
-    """The effects of events in rows of topic, number, time and states."""
+    """The sum of the effects of events, in rows of topic, count, time and states."""
     sums: Counter[str] = Counter()
     for topic, count, _, states in rows:
         if topic == SlicesScheduled.TOPIC:

@@ -286,7 +286,8 @@ class QueueWriter:
             updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
             if missing := len(changes.outcomes) - len(updated):
                 raise HistoryBroken(
-                    f"{missing} outcomes do not settle the next slices of a pending order"
+                    f"{missing} outcomes belong to orders that are not pending, or release "
+                    "slices of orders without release"
                 )
             positions.update((order_id, position) for order_id, position, _ in updated)
             due += [position for _, position, releases in updated if releases]
@@ -349,7 +350,7 @@ class QueueWriter:
 
 
 async def refresh_due_orders(connection: Connection, positions: Sequence[int]) -> list[int]:
-    """Set when the orders created at these positions are due; returns those that had to change."""
+    """Set when the orders created at these positions are due; returns those whose row changed."""
     parameters = {"positions": list(positions)} | _DUE_PARAMETERS
     return [row[0] for row in await fetch(connection, REFRESH_DUE_ORDERS, parameters)]
 

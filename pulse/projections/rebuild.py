@@ -56,7 +56,7 @@ _WINDOW_EVENTS: Final = 2_000
 """The events of a window. Later events of its orders are read too."""
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""Then other tasks run: Postgres ends the transaction of another window if it idles too long."""
+"""Then other tasks run: Postgres ends the transaction of another window if it is idle too long."""
 
 _SET_TIMEOUTS = load_sql(__package__, "set_rebuild_timeouts")
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
@@ -149,7 +149,10 @@ class Rebuild:
             EventTooNew: newer code must rebuild.
         """
         try:
-            async with self._connection() as connection, self._unlimited() as reader:
+            async with (
+                self._locked_connection() as connection,
+                self._rebuild_connection() as reader,
+            ):
                 async with aclosing(self._windows(reader)) as windows:
                     async for window in windows:
                         await self._rebuild(connection, window)
@@ -161,11 +164,11 @@ class Rebuild:
         return self._rebuilt
 
     @asynccontextmanager
-    async def _unlimited(self) -> AsyncIterator[Connection]:
-        """A connection with limits of its own.
+    async def _rebuild_connection(self) -> AsyncIterator[Connection]:
+        """A connection with the timeouts of a rebuild.
 
-        It has no statement timeout: a window of a cold log takes random reads. It may be idle in a
-        transaction for longer, see PostgresLimits.
+        It has no statement timeout: a window that is not in the cache needs many random reads. It
+        may be idle in a transaction for longer, see PostgresLimits.
         """
         async with await self._database.connect(REBUILD_ROLE) as connection:
             idle_seconds = self._database.limits.rebuild_idle_in_transaction_seconds
@@ -173,8 +176,8 @@ class Rebuild:
             yield connection
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        async with self._unlimited() as connection:
+    async def _locked_connection(self) -> AsyncIterator[Connection]:
+        async with self._rebuild_connection() as connection:
             ((is_free,),) = await fetch(connection, _TRY_REBUILD_LOCK, (REBUILD_LOCK,))
             if not is_free:
                 raise RebuildRunning("another rebuild is running on this database: let it finish")

@@ -50,7 +50,7 @@ class OrphanedClaims(Job[Counter[str]]):
 
 
 class LostWorkers(Job[list[str]]):
-    """Logs each worker that is no longer present although it did not stop.
+    """Logs each worker that disappeared without stopping.
 
     It was killed, is frozen, or lost its connection. One process logs it, once. A worker that
     reconnects later is recorded again.
@@ -77,9 +77,9 @@ class LostWorkers(Job[list[str]]):
 class StalledSessions(Job[list[str]]):
     """Terminates sessions of frozen or disconnected processes that hold locks other processes need.
 
-    Postgres rolls back the open transaction. A session counts as stalled once it has waited for its
-    client for `stalled_seconds`, that of a rebuild for `rebuild_stalled_seconds`. The defaults are
-    the limits that Postgres applies between statements.
+    Postgres rolls back the open transaction. A session is stalled once it has waited for its client
+    for `stalled_seconds`, or for `rebuild_stalled_seconds` if it is a rebuild. The defaults are the
+    limits that Postgres applies between statements.
     """
 
     name = "stalled-sessions"
@@ -104,7 +104,7 @@ class StalledSessions(Job[list[str]]):
         )
 
     async def run_once(self) -> list[str]:
-        """Terminate them and return their application names.
+        """Terminate the stalled sessions and return their application names.
 
         Raises:
             DatabaseUnavailable: the sessions may or may not have ended; the next run tries again.

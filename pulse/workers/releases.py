@@ -58,7 +58,7 @@ class ReleaseResult(Enum):
     EXPIRED = auto()
     """This releaser wrote SlicesExpired."""
     OVERTAKEN = auto()
-    """Another event has this version: a cancel, or another releaser's. The projection shows it."""
+    """Another writer took this version: a releaser or a cancel. The projection will show it."""
     NOT_WRITTEN = auto()
     """The append was refused, its reply was lost, or its condition failed: a halt was set or
     lifted, or a slice expired. The next step tries again.
@@ -73,8 +73,8 @@ _SETTLED: Final = frozenset({ReleaseResult.RELEASED, ReleaseResult.EXPIRED})
 class ReleaseStep(msgspec.Struct, frozen=True):
     """How many due orders had which result.
 
-    `next_seconds` is when the next order is due; None if that is not known yet. `more`: the step
-    read as many orders as it may, so there is a backlog.
+    `next_seconds` is in how many seconds the next order is due; None if that is not known yet.
+    `more`: the step read its maximum of orders, so there is a backlog.
     """
 
     results: Counter[ReleaseResult]
@@ -86,15 +86,15 @@ class Releaser(Job[ReleaseStep]):
     """Releases and expires slices, by the database's clock, as `pulse.domain.releases` says.
 
     It decides from an order's row in the queue, without reading its stream. The next version of the
-    stream is unique, so of several releasers, a cancel and an expiry exactly one settles a slice.
-    A releaser that loses decides again when the projection shows the winner's event. Nothing is
-    lost if it is killed: the order stays due until the projection shows an event that settles its
+    stream is unique, so if several releasers and a cancel compete, exactly one settles a slice. A
+    releaser that loses decides again when the projection shows the winner's event. Nothing is lost
+    if it is killed: the order stays due until the projection shows an event that settles its
     slices.
 
-    It decides as of the moment of its read, by the database's clock. When Postgres writes a
-    release, it checks that the first slice has not expired, and that no halt was set or lifted
-    since the halts were read. So a process that was frozen releases nothing too late, and no
-    process releases a slice in scope after a halt was answered.
+    It decides for the time of its read, by the database's clock. When Postgres writes a release, it
+    checks that the first slice has not expired, and that no halt was set or lifted since the halts
+    were read. So a process that was frozen releases nothing too late, and once the caller of a halt
+    has its answer, no process releases a slice in its scope.
     """
 
     name = "releases"
@@ -119,7 +119,7 @@ class Releaser(Job[ReleaseStep]):
         self._halts = halts
         self._max_delay_seconds = max_delay_seconds
         self._handled: dict[int, int] = {}  # see `read_due_orders`
-        self._crashed: dict[UUID, int] = {}  # the version that was decided on, by order
+        self._crashed: dict[UUID, int] = {}  # by order, the version at which it crashed
 
     async def run_once(self) -> ReleaseStep:
         """Release or expire slices of the orders that are due now.
@@ -160,7 +160,9 @@ class Releaser(Job[ReleaseStep]):
                 if decision.span is not None:
                     settled = result in _SETTLED
                     decision.span.end(error=None if settled else result.name)
-            self._handled = due.unprojected | _settled(dict(zip(decided, appended, strict=True)))
+            self._handled = due.unprojected | _settled_up_to(
+                dict(zip(decided, appended, strict=True))
+            )
         more = len(due.orders) == MAX_ORDERS_PER_STEP
         step = ReleaseStep(results, due.next_seconds, more=more)
         if decided:
@@ -245,7 +247,7 @@ class _Decision(NamedTuple):
 
 
 def _start_span(spans: "Spans", order: DueOrder, context: TraceContext | None) -> "Span":
-    """The span of the release of an order's slices, a child of the span that placed the order."""
+    """The span of an order's release, a child of the span that placed the order."""
     attributes = {"pulse.order_id": str(order.order_id)}
     return spans.start("release slices", "CONSUMER", context, attributes=attributes)
 
@@ -268,11 +270,11 @@ def _measure(settled: Sequence[Slice], result: ReleaseResult, stored_at: datetim
         metrics.SLICES_EXPIRED.inc(len(settled))
 
 
-def _settled(appended: Mapping[int, AppendResult]) -> dict[int, int]:
-    """The position of an event that settles each order's slices; orders without one are left out.
+def _settled_up_to(appended: Mapping[int, AppendResult]) -> dict[int, int]:
+    """By order, a position up to which its slices are settled; orders without one are left out.
 
-    The event that took a version was committed before this step's events. So once the projection
-    has read the last of these, it has read that one too.
+    For an order whose version another writer took, it is the last position of this step: the other
+    event was committed earlier, so the projection reads it first.
     """
     positions = {order: p[0] for order, p in appended.items() if isinstance(p, tuple)}
     last = max(positions.values(), default=0)

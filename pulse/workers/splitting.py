@@ -45,7 +45,7 @@ _log = structlog.get_logger(__name__)
 MAX_ORDERS_PER_STEP: Final = 500
 """The maximum number of orders that one step claims, unless `batch_size` is larger."""
 
-_PAUSE_AFTER_RELEASE_SECONDS: Final = 0.5
+_PAUSE_BEFORE_RECLAIM_SECONDS: Final = 0.5
 _PAUSE_WHILE_ABSENT_SECONDS: Final = 0.1
 
 _SLICES_PER_YIELD: Final = 100
@@ -54,7 +54,7 @@ _SLICES_PER_YIELD: Final = 100
 _MIN_ORDERS_PER_APPEND: Final = 100
 """At a yield, this many computed outcomes are appended while the step computes the next ones.
 
-Fewer outcomes wait for the next yield or the end of the step, because each append is a commit.
+If there are fewer, they wait for the next yield or the end of the step: each append is a commit.
 """
 
 
@@ -88,8 +88,8 @@ _RESULTS_BEFORE_PAUSE: Final = frozenset(
 class SplitStep(msgspec.Struct, frozen=True):
     """How many orders a step claimed, and how many had which result.
 
-    Not `present`: the worker has no presence lock, so it claimed nothing. `more`: the step claimed
-    as many orders as it asked for, so there is a backlog.
+    `present` is False if the worker had no presence lock, so that it claimed nothing. `more`: the
+    step claimed as many orders as it asked for, so there is a backlog.
     """
 
     claimed: int
@@ -113,12 +113,12 @@ class _StepSpans:
         self._of_orders: dict[UUID, Span] = {}
 
     def claimed(self, orders: int) -> None:
-        """Note that the claim has ended."""
+        """Record the end of the claim."""
         self._claimed_at_ns = time.time_ns()
         self._claim.set({"messaging.batch.message_count": orders})
 
     def start(self, claim: Claim, order: Order) -> TraceContext:
-        """Start the span of the split of this order, which begins with its claim."""
+        """Start the span of this order's split. Its start time is the start of the claim."""
         attributes = {"pulse.order_id": str(order.id), "pulse.worker": claim.worker}
         span = self._of_orders[order.id] = self._spans.start(
             "split order",
@@ -141,7 +141,7 @@ class _StepSpans:
                 span.end(error=None if is_split else result.name)
 
     def end_claim(self) -> None:
-        """End the span of the claim, once the orders that it claimed are known."""
+        """End the span of the claim, after the spans of its orders are linked with it."""
         self._claim.end(at_ns=self._claimed_at_ns)
 
 
@@ -152,11 +152,11 @@ class SplittingWorker(Job[SplitStep]):
     claims fewer resets the size to `batch_size`. Large steps share the claim, the read of the
     streams and the commits of the appends.
 
-    Version 2 of a stream is unique, so one of several concurrent outcomes is written. The worker
-    that loses keeps its claim; projecting the outcome deletes it. The worker releases a claim only
-    if it is certain that no outcome was written. After a lost reply (to a claim, an append or a
-    release) it continues under a new name, and the claims under the old name are recovered as
-    orphaned claims.
+    Version 2 of a stream is unique, so exactly one of several concurrent outcomes is written. The
+    worker that loses keeps its claim; projecting the outcome deletes it. The worker releases a
+    claim only if it is certain that no outcome was written. After a lost reply (to a claim, an
+    append or a release) it continues under a new name, and the claims under the old name are
+    recovered as orphaned claims.
     """
 
     name = "splitting"
@@ -213,7 +213,7 @@ class SplittingWorker(Job[SplitStep]):
             self._step_spans.claimed(len(claims))
         _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
         results = await self._split(claims)
-        released = await self._release(results)
+        released = await self._release_claims(results)
         if SplitResult.UNKNOWN in results.values() or not released:
             self._abandon_claims()
         step = SplitStep(len(claims), Counter(results.values()), more=more)
@@ -231,7 +231,7 @@ class SplittingWorker(Job[SplitStep]):
         if not result.present:
             return _PAUSE_WHILE_ABSENT_SECONDS
         if result.results.keys() & _RESULTS_BEFORE_PAUSE:
-            return _PAUSE_AFTER_RELEASE_SECONDS
+            return _PAUSE_BEFORE_RECLAIM_SECONDS
         return NOW if result.more else None
 
     async def _split(self, claims: dict[UUID, Claim]) -> dict[UUID, SplitResult]:
@@ -291,7 +291,7 @@ class SplittingWorker(Job[SplitStep]):
     def _decide_safely(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
     ) -> Event | SplitResult:
-        """As `_decide`; an error concerns this order alone, and the step continues."""
+        """As `_decide`, but an error is a result of this order, so that the step continues."""
         try:
             return self._decide(claim, stream)
         except EventTooNew:
@@ -320,8 +320,8 @@ class SplittingWorker(Job[SplitStep]):
         )
         return next(iter(decide(command, order)), SplitResult.OUTCOME_EXISTS)
 
-    async def _release(self, results: dict[UUID, SplitResult]) -> bool:
-        """Release what this step did not write; False if the reply was lost."""
+    async def _release_claims(self, results: dict[UUID, SplitResult]) -> bool:
+        """Release the claims of orders that still have no outcome; False if the reply was lost."""
         released = [i for i, result in results.items() if result is SplitResult.RELEASED]
         too_new = [i for i, result in results.items() if result is SplitResult.NEEDS_NEWER_CODE]
         try:

@@ -142,7 +142,7 @@ def test_nothing_to_cancel_is_one_error_line_and_exit_code_1(conninfo: str) -> N
     for created, words in ((failed, "it failed"), (out, "all of its slices are settled")):
         ended = run_pulse("cancel", str(created.originator_id), "--json", conninfo=conninfo)
         assert (ended.exit_code, ended.out) == (1, "")
-        assert ended.err.startswith(f"pulse: nothing of this order can be cancelled: {words}")
+        assert ended.err.startswith(f"pulse: this order cannot be cancelled: {words}")
         assert ended.err.count("\n") == 1
     assert ended.err.endswith(" (100 shares released)\n")
 

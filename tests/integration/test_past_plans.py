@@ -126,7 +126,7 @@ def test_a_step_of_the_tally_reads_only_the_windows_after_its_position(
     long_log: str, middle: tuple[int, Any], mode: PlanMode
 ) -> None:
     after = (2 * ORDERS // WINDOW_POSITIONS - 3) * WINDOW_POSITIONS
-    parameters = {"after": after, "reached": middle[1]}
+    parameters = {"after": after, "recorded_until": middle[1]}
     assert rows_of("queue_history", long_log, mode, "select_history_minutes", **parameters) == 3
     assert rows_of_log(long_log, mode, "select_history_minutes", **parameters) == 0
 
@@ -135,7 +135,11 @@ def test_a_step_of_the_tally_reads_only_the_windows_after_its_position(
 def test_the_minutes_of_a_window_read_it_once(
     long_log: str, middle: tuple[int, Any], mode: PlanMode
 ) -> None:
-    bounds = {"after": 4 * WINDOW_POSITIONS, "until": 5 * WINDOW_POSITIONS, "reached": middle[1]}
+    bounds = {
+        "after": 4 * WINDOW_POSITIONS,
+        "until": 5 * WINDOW_POSITIONS,
+        "recorded_until": middle[1],
+    }
     assert rows_of_log(long_log, mode, "select_minute_ends", **bounds) <= WINDOW_POSITIONS
 
 

@@ -1,9 +1,8 @@
 -- Append independent events. An event whose (originator_id, originator_version) is taken is skipped
 -- and not returned; a taken id is an error. One statement locks and inserts, so the lock is taken
 -- only after the whole batch has arrived, and is held for one flush. The lock makes ids follow the
--- commit order.
--- An event with a guard version is skipped unless the guard stream has this version under the lock.
--- An event with a time is skipped once that time has come.
+-- commit order. An event with a guard version is skipped unless the guard stream has this version
+-- under the lock. An event with a `before` time is skipped once that time has come.
 WITH locked AS MATERIALIZED (
     SELECT lock_log(%b::bigint, %b::uuid) AS guard_version
 )

@@ -1,4 +1,4 @@
--- Renew the identity of the log and record the fork. Returns both identities, the end of the log, and
+-- Give the log a new identity and record the fork. Returns both identities, the end of the log, and
 -- the time.
 WITH before AS (
     SELECT log_id FROM log_identity

@@ -1,6 +1,6 @@
--- The identity of the log, the number of the last `max_scanned` events before a position and the first
--- position among them (null without any), and those of them that have one of the topics, newest first.
--- `topics` is null for all topics. One snapshot.
+-- The identity of the log. Of the last `max_scanned` events before a position: their count, their
+-- first position (null if there are none), and those with one of the topics, newest first. `topics`
+-- is null for all topics. One snapshot.
 SELECT i.log_id, scanned.events, scanned.first_position, e.*
   FROM log_identity i
  CROSS JOIN (

@@ -1,6 +1,6 @@
--- For each time the first position whose event was recorded at or after it, or one more than the last
--- position: a binary search, since the events are recorded in the order of their positions. Every event
--- up to `low` was recorded before the time, every event from `high` on at or after it.
+-- For each time the first position whose event was recorded at or after it, or one more than the
+-- last position: a binary search, which assumes that recorded times ascend with the positions.
+-- Every event up to `low` was recorded before the time, every event from `high` on at or after it.
 SELECT search.position
   FROM unnest(%(times)b::timestamptz[]) WITH ORDINALITY times (recorded_from, number)
  CROSS JOIN LATERAL (

@@ -1,5 +1,5 @@
--- Candidates of find_orders: the orders of an instrument, newest first. A range instead of an equality,
--- so that only the index by instrument has the order of the page.
+-- Candidates of find_orders: the orders of an instrument, newest first. A range, not an equality:
+-- so only the index by instrument returns rows in the page's order.
 SELECT *
   FROM order_queue
  WHERE (instrument, created_position) < (%(instrument)b::text, %(before)b::bigint)

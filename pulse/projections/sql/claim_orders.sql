@@ -1,5 +1,5 @@
--- Claim the oldest unclaimed orders, except those given, all with the same time. The first claim of
--- an order sets first_claimed_at.
+-- Claim the oldest unclaimed orders, except those given. All get the same claim time. The first
+-- claim of an order sets first_claimed_at.
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at
 ), free AS (

@@ -1,5 +1,6 @@
--- Of the first `most` slices in a period, by minute: how many there are, how many of them Pulse will
--- release and their quantity, and how many of those a halt covers. NULL if there is none.
+-- Of the first `most` slices in a period, by minute: how many there are, how many of them Pulse
+-- will release and their quantity, and how many of those a halt covers. A minute without slices has
+-- no row.
 SELECT date_trunc('minute', s.scheduled_at, 'UTC') AS minute,
        count(*),
        count(*) FILTER (WHERE waiting),

@@ -1,5 +1,5 @@
 -- A part of other statements: when a releaser has to process the order `q`, from its settled slices
--- and the next one (see `due_at` in pulse.domain.releases). NULL if it has no other slice.
+-- and the next one (see `due_at` in pulse.domain.releases). NULL if it has no next slice.
 SELECT CASE WHEN s.scheduled_at - s.released_at >= rule.distance
             THEN GREATEST(s.scheduled_at, q.updated_at + LEAST(
                      rule.distance, s.scheduled_at - s.released_at - rule.catch_up))

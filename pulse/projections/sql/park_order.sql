@@ -1,5 +1,5 @@
--- Park an order because an event of it cannot be applied, and release no more of it. An order that
--- is parked already keeps the first event and reason.
+-- Park an order because one of its events cannot be applied, so that none of its slices is
+-- released. An order that is parked already keeps its first event and reason.
 WITH undue AS (
     DELETE FROM due_orders d
      USING order_queue q

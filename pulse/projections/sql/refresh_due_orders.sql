@@ -1,4 +1,4 @@
--- Set when a releaser has to look at the orders at these positions of creation, from their rows and
+-- Set when a releaser has to process the orders at these positions of creation, from their rows and
 -- their slices. An order that is parked, or has nothing to release, has no row.
 WITH due AS MATERIALIZED (
     SELECT asked.created_position, next.due_at

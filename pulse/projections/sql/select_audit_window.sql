@@ -1,6 +1,6 @@
 -- The end of the audit's next window, and the projected position, after which nothing can be
--- compared yet. A window has at most so many events and so many orders, regardless of gaps between
--- ids.
+-- compared yet. A window has at most `rows` events and at most `rows` orders, regardless of gaps
+-- between ids.
 SELECT LEAST(
            t.notification_id,
            (SELECT notification_id

@@ -2,8 +2,8 @@
 -- positions of creation. An order that a halt covers is left out until its next slice expires (see
 -- `expires_at` in pulse.domain.releases). Each order has its next unsettled slices: every one whose
 -- time has come, and the one after them. Each row begins with the current time and the seconds
--- until the next order is due; there is one row if no order is due. NOT IN is a hash lookup; <> ALL
--- of a parameter would compare with each element.
+-- until the next order is due; if no order is due, there is one row without an order. NOT IN is a
+-- hash lookup; <> ALL of a parameter would compare with each element.
 WITH now AS MATERIALIZED (
     SELECT clock_timestamp() AS at
 ), moment AS MATERIALIZED (

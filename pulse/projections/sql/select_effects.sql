@@ -1,5 +1,5 @@
--- The events after a position and up to another, by topic: their number, their latest recorded time, and
--- their states. The state of a failed order's creation takes the place of its failure's, since a failure
+-- The events after a position and up to another, by topic: their number, their latest recorded
+-- time, and their states. For a failure it is the state of the order's creation, since the failure
 -- does not have the order's quantity. The states of SlicesScheduled are not needed.
 SELECT e.topic, count(*), max(e.recorded_at),
        array_agg(COALESCE(CASE WHEN e.topic = ANY (%(failures)b::text[]) THEN created.state

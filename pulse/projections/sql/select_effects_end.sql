@@ -1,4 +1,4 @@
--- The position of the last of the next `count` events after a position and up to another; null if there
+-- The last position of the first `count` events after a position and up to another; null if there
 -- are none.
 SELECT max(next.notification_id)
   FROM (SELECT notification_id

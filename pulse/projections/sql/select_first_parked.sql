@@ -1,5 +1,5 @@
--- The orders that have been parked for the longest time, each with its key and its instrument if the
--- queue has it. There are few parked orders, so they are all read.
+-- The orders that have been parked for the longest time, each with its key and its instrument if
+-- the queue has it. They have no index by time: all are read and sorted, since there are few.
 SELECT p.order_id, p.position, p.reason, p.parked_at, q.order_unique_key, q.instrument
   FROM (SELECT *
           FROM parked_orders

@@ -1,5 +1,5 @@
 -- The last window whose events were all recorded before a time, and the latest time in it. Reads
--- the windows of the time since.
+-- backwards from the newest window.
 SELECT until_position, max_recorded_at
   FROM queue_history
  WHERE max_recorded_at < %(before)b::timestamptz

@@ -1,5 +1,5 @@
 -- How far the projection is behind the log: its position; how many seconds ago, by the database's
--- clock, the first event was recorded that it has not read (0 if it has read all up to the last id
+-- clock, the first event that it has not read was recorded (0 if it has read all up to the last id
 -- issued); how many orders are parked; how many of the 1,000 oldest pending orders need a splitter
 -- that this code does not have.
 SELECT t.notification_id,

@@ -1,8 +1,8 @@
 -- The last position as of a time: the one before the first event that was recorded later; and the
 -- database's time. The first window with a later time is found among the windows, so at most one
--- window of the log is read, or what is not summed up yet. This is exact also if the database's
--- clock was set back: an event counts from the latest time that was recorded up to it. The position
--- is null if more positions than `max_scanned` would have to be read.
+-- window of the log is read, or what is not summed up yet. This is exact even if the database's
+-- clock was set back: the time of an event is the latest time recorded up to it. The position is
+-- null if more positions than `max_scanned` would have to be read.
 WITH bounds AS (
     SELECT later.until_position,
            summed.until_position AS summed_up_to,

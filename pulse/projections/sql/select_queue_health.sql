@@ -1,7 +1,8 @@
 -- Waiting and failed orders. Of the 1,000 oldest pending orders, those that are unclaimed and not
 -- parked: how many this code can split and the age of the oldest in seconds, how many need newer
 -- code and the age of the oldest. Of the 1,000 newest FAILED orders: how many failed recently, by
--- reason. How many orders have slices that are due, up to 1,000, and for how long the first is.
+-- reason. How many orders have slices that are due, up to 1,000, and how long the first has been
+-- due.
 WITH waiting AS (
     SELECT o.splitter_version = ANY (%(splitters)b::integer[]) AS known,
            EXTRACT(EPOCH FROM clock_timestamp() - o.created_at)::float8 AS seconds

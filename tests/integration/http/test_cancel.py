@@ -231,8 +231,8 @@ async def test_a_failed_order_is_refused_with_its_quantities(
         "quantities": {"remaining": 0, "released": 0, "cancelled": 0, "expired": 100}
     }
     assert response.json()["error"]["message"] == (
-        "nothing of this order can be cancelled: it failed, so none of it is ever released; "
-        "nothing needs to be done"
+        "this order cannot be cancelled: it failed, so none of its shares will be released; "
+        "no action is needed"
     )
 
 

@@ -203,7 +203,7 @@ async def test_a_long_path_leads_to_the_sign_in_page_without_the_way_back(
         assert (refused.status_code, refused.headers["location"]) == (303, SIGN_IN)
         refused = await client.get(f"{SIGN_IN}?next={'1' * 4097}")
         assert refused.status_code == 400
-        assert "a text of at most 4,096 characters" in refused.text
+        assert "a string of at most 4,096 characters" in refused.text
 
 
 @pytest.mark.parametrize(

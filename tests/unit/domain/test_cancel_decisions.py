@@ -114,7 +114,7 @@ def test_a_cancelled_order_cancelled_again_causes_nothing(before: tuple[Event, .
     given_events(*before, order_cancelled(*before)).when(again).then()
 
 
-FAILED_BEFORE = "it failed, so none of it is ever released; nothing needs to be done"
+FAILED_BEFORE = "it failed, so none of its shares will be released; no action is needed"
 SETTLED_BEFORE = (
     "all of its slices are settled; read the order to see how many shares were released"
 )
@@ -144,7 +144,7 @@ def test_an_order_with_nothing_left_is_refused_with_its_quantities(
     refusal = given_events(*history).when(CANCEL).then_refused(NothingToCancel)
     assert refusal.order_id == CREATED.originator_id
     assert refusal.quantities == quantities
-    assert str(refusal) == f"nothing of this order can be cancelled: {why}"
+    assert str(refusal) == f"this order cannot be cancelled: {why}"
 
 
 def test_a_cancel_needs_an_order() -> None:

@@ -34,7 +34,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True):
         ("state", "A or B or C"),
         ("at", "a time with its zone"),
         ("id", "an id"),
-        ("note", "a text of at most 1,000 characters"),
+        ("note", "a string of at most 1,000 characters"),
         ("inner", "an object with name and optionally count"),
     ],
 )

@@ -14,9 +14,10 @@ Page = TypeVar("Page", OrderPage, SlicePage, DuePage)
 
 
 async def page_of_log(store: EventStore, reading: Awaitable[Page], log_id: UUID | None) -> Page:
-    """The page that is read, which must be of the log `log_id`; None accepts any log.
+    """The page, which must be of the log `log_id`; None accepts any log.
 
-    The server that has the page says of which log it is, so a page of a replica needs no primary.
+    The page carries the `log_id` of its server, so a page of a replica needs no query on the
+    primary.
 
     Raises:
         CursorRefused: it is of another log.
