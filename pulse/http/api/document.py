@@ -27,7 +27,7 @@ from pulse.http.api.lists import (
     order_query,
     slice_query,
 )
-from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, as_of_query
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady, beyond_log
@@ -131,19 +131,19 @@ def _of_events(query: bytes) -> object:
     return event_query(parameters), page_limit(parameters)
 
 
-def _of_order_place(query: bytes) -> object:
-    return place_of(parse_query(query, OrderAsOfParameters))
+def _of_order_as_of(query: bytes) -> object:
+    return as_of_query(parse_query(query, OrderAsOfParameters))
 
 
-def _of_queue_place(query: bytes) -> object:
-    return place_of(parse_query(query, QueueAsOfParameters))
+def _of_queue_as_of(query: bytes) -> object:
+    return as_of_query(parse_query(query, QueueAsOfParameters))
 
 
 def _of_stream(query: bytes, *last_event_ids: str) -> object:
     return feed_query(parse_query(query, StreamParameters), [*last_event_ids])
 
 
-_NO_SUCH_PLACE: Final = (
+_NOT_IN_LOG: Final = (
     Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "position")),
     Fault("in the future", MomentInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
 )
@@ -176,16 +176,21 @@ _DESCRIBED: Final = {
     ),
     "read_order": _internal(
         NO_SUCH_ORDER,
-        fault_of("two places", lambda: _of_order_place(b"version=1&position=17")),
-        fault_of("no such version", lambda: _of_order_place(b"version=0")),
+        fault_of(
+            "both a version and a position", lambda: _of_order_as_of(b"version=1&position=17")
+        ),
+        fault_of("no such version", lambda: _of_order_as_of(b"version=0")),
         Fault("a version beyond the order's last", VersionBeyondStream(3)),
-        fault_of("no zone", lambda: _of_order_place(b"at=2026-03-02T09:15:00")),
-        *_NO_SUCH_PLACE,
+        fault_of("no zone", lambda: _of_order_as_of(b"at=2026-03-02T09:15:00")),
+        *_NOT_IN_LOG,
     ),
     "read_queue": _internal(
-        fault_of("two places", lambda: _of_queue_place(b"position=17&at=2026-03-02T03:45:00Z")),
-        fault_of("no zone", lambda: _of_queue_place(b"at=2026-03-02T09:15:00")),
-        *_NO_SUCH_PLACE,
+        fault_of(
+            "both a position and a time",
+            lambda: _of_queue_as_of(b"position=17&at=2026-03-02T03:45:00Z"),
+        ),
+        fault_of("no zone", lambda: _of_queue_as_of(b"at=2026-03-02T09:15:00")),
+        *_NOT_IN_LOG,
         Fault("the history is incomplete", HistoryIncomplete()),
     ),
     "read_history": _internal(NO_SUCH_ORDER),

@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Meta
 
-from pulse.application.past import Past, Place, QueueAsOf
+from pulse.application.past import AsOfQuery, Past, QueueAsOf
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.asgi import caller_in
@@ -49,8 +49,8 @@ class QueueAsOfParameters(msgspec.Struct, frozen=True):
     at: Annotated[datetime, _AT] | None = None
 
 
-def place_of(parameters: OrderAsOfParameters | QueueAsOfParameters) -> Place:
-    """The requested place.
+def as_of_query(parameters: OrderAsOfParameters | QueueAsOfParameters) -> AsOfQuery:
+    """The requested version, position or time.
 
     Raises:
         BadRequest: more than one is given.
@@ -63,7 +63,7 @@ def place_of(parameters: OrderAsOfParameters | QueueAsOfParameters) -> Place:
     position = values["position"]
     if position is not None:
         values["position"] = min(position, LAST_POSITION)  # no position is larger
-    return Place(**values)
+    return AsOfQuery(**values)
 
 
 def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
@@ -98,13 +98,13 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         `POSITION_BEYOND_LOG`. For a time within the last seconds an event may still be added: send
         `as_of.position` as `position` to get exactly the same answer again.
         """
-        place = place_of(parameters)
-        if place == Place():
+        as_of = as_of_query(parameters)
+        if as_of == AsOfQuery():
             answer: OrderView = await hot_paths.read(request.scope, order_id)
             return answer
         scope: Any = request.scope
         try:
-            return await past.order(order_id_of(order_id), place, caller_in(scope))
+            return await past.order(order_id_of(order_id), as_of, caller_in(scope))
         except PositionBeyondLog as error:
             raise beyond_log(error, "position") from None
 
@@ -125,7 +125,7 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         `as_of_position` as `position` to get exactly the same answer again.
         """
         try:
-            return await past.queue(place_of(parameters))
+            return await past.queue(as_of_query(parameters))
         except PositionBeyondLog as error:
             raise beyond_log(error, "position") from None
 

@@ -28,15 +28,15 @@ LOG_PATH: Final = f"{CONSOLE_PATH}/log"
 
 _EVENTS_A_PAGE: Final = 30
 _MAX_EVENTS_A_PAGE: Final = 200
-_Place = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
+_Position = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 
 
 class LogParameters(msgspec.Struct, frozen=True):
     """Which events are shown: of one type, before or after a position, or the latest."""
 
     type: EventType | None = None
-    after: _Place | None = None
-    before: _Place | None = None
+    after: _Position | None = None
+    before: _Position | None = None
     limit: Annotated[int, Meta(ge=1, le=_MAX_EVENTS_A_PAGE)] = _EVENTS_A_PAGE
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pulse.application.event_view import LogEntry
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.notices import target_text
-from pulse.application.past import Place
+from pulse.application.past import AsOfQuery
 from pulse.domain import (
     OrderCancelled,
     OrderCreated,
@@ -211,12 +211,12 @@ def _delay(scheduled_at: datetime, settled_at: datetime | None) -> str | None:
 
 
 def commands_for(
-    order_id: UUID, place: Place, base_url: str, *, with_token: bool
+    order_id: UUID, as_of: AsOfQuery, base_url: str, *, with_token: bool
 ) -> tuple[Command, ...]:
     """The commands that show the same order in a terminal."""
     chosen = {
         name: value if isinstance(value, int) else value.isoformat()
-        for name, value in _chosen(place)
+        for name, value in _chosen(as_of)
     }
     query = "".join(f"?{name}={str(value).replace('+', '%2B')}" for name, value in chosen.items())
     url = shlex.quote(f"{base_url}/internal/orders/{order_id}{query}")
@@ -228,11 +228,11 @@ def commands_for(
     )
 
 
-def _chosen(place: Place) -> Iterator[tuple[str, int | datetime]]:
+def _chosen(as_of: AsOfQuery) -> Iterator[tuple[str, int | datetime]]:
     values: Mapping[str, int | datetime | None] = {
-        "version": place.version,
-        "position": place.position,
-        "at": place.at,
+        "version": as_of.version,
+        "position": as_of.position,
+        "at": as_of.at,
     }
     for name, value in values.items():
         if value is not None:

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from pulse.application.event_view import LogEntry, event_view
-from pulse.application.past import Place
+from pulse.application.past import AsOfQuery
 from pulse.domain import Event, Halt, Halts, HaltTarget, fold
 from pulse.eventstore import RecordedEvent
 from pulse.http.console.known_halts import KnownHalts
@@ -210,18 +210,20 @@ def test_a_slice_that_is_released_at_its_time_has_a_delay_of_milliseconds() -> N
 
 
 @pytest.mark.parametrize(
-    ("place", "curl", "replay"),
+    ("as_of", "curl", "replay"),
     [
-        (Place(), "", ""),
-        (Place(version=3), "?version=3", " --version 3"),
-        (Place(position=0), "?position=0", " --position 0"),
-        (Place(at=AT), "?at=2026-03-02T04:00:00%2B00:00", " --at 2026-03-02T04:00:00+00:00"),
+        (AsOfQuery(), "", ""),
+        (AsOfQuery(version=3), "?version=3", " --version 3"),
+        (AsOfQuery(position=0), "?position=0", " --position 0"),
+        (AsOfQuery(at=AT), "?at=2026-03-02T04:00:00%2B00:00", " --at 2026-03-02T04:00:00+00:00"),
     ],
 )
-def test_the_commands_show_the_same_place(place: Place, curl: str, replay: str) -> None:
+def test_the_commands_show_the_order_as_of_the_same_point(
+    as_of: AsOfQuery, curl: str, replay: str
+) -> None:
     order_id = order_created("k").originator_id
 
-    shown = commands_for(order_id, place, "http://localhost:8000/pulse", with_token=False)
+    shown = commands_for(order_id, as_of, "http://localhost:8000/pulse", with_token=False)
 
     url = f"http://localhost:8000/pulse/internal/orders/{order_id}{curl}"
     expected = f"curl -s {url}" if not curl else f"curl -s '{url}'"
@@ -231,7 +233,7 @@ def test_the_commands_show_the_same_place(place: Place, curl: str, replay: str) 
 def test_with_service_tokens_curl_sends_one_from_the_environment() -> None:
     order_id = order_created("k").originator_id
 
-    curl, _ = commands_for(order_id, Place(), "https://pulse", with_token=True)
+    curl, _ = commands_for(order_id, AsOfQuery(), "https://pulse", with_token=True)
 
     assert '-H "Authorization: Bearer $PULSE_SERVICE_TOKEN"' in curl.text
 
