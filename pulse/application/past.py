@@ -54,7 +54,9 @@ class QueueAsOf(msgspec.Struct, frozen=True):
 
     as_of_position: Annotated[
         int,
-        msgspec.Meta(ge=0, description="the last event of the log that counts; 0 if none does"),
+        msgspec.Meta(
+            ge=0, description="the position of the last event that is included; 0 if there is none"
+        ),
     ]
     counts: StatusCounts
     quantities: Quantities

@@ -90,7 +90,7 @@ class HotPaths:
     def wrap(self, framework: ASGIApp) -> ASGIApp:
         """An application that handles the two calls itself, and passes everything else on.
 
-        Exceptions are left to the application around it.
+        It does not handle exceptions: the application that wraps it does.
         """
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

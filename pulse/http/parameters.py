@@ -1,6 +1,6 @@
 """Query parameters: a struct declares those of a call. An unknown or repeated one is answered 400.
 
-A handler declares its struct as `parameters: NamedDependency[...]`; one without takes none.
+A handler declares its struct as `parameters: NamedDependency[...]`; without it, it takes none.
 """
 
 from datetime import datetime

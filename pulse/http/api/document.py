@@ -55,9 +55,9 @@ _DESCRIPTION: Final = """
 Pulse owns trading orders: it stores a parent order, splits it into time-scheduled slices, releases
 each at its time, and answers what happened, when, and why. This is its internal API, for services.
 
-With service tokens set, calls below `/internal` need one as a bearer token; without any, they are
-answered only to requests made on the same machine, directly and through no proxy. Each call names
-the right that its token needs: `read`, `write` or `halt`. A token has `read` and `write` unless the
+If service tokens are set, calls below `/internal` need one of them as a bearer token. Otherwise
+only direct requests from the same machine are accepted, not through a proxy. Each call names the
+right that its token needs: `read`, `write` or `halt`. A token has `read` and `write` unless the
 operator of Pulse sets other rights for its service.
 """
 _TAGS: Final = {
@@ -71,7 +71,7 @@ _TAGS: Final = {
 }
 _AUTH: Final = (
     fault_of("no service token", lambda: bearer_token([])),
-    Fault("from elsewhere", Forbidden(NOT_THIS_MACHINE)),
+    Fault("from another machine", Forbidden(NOT_THIS_MACHINE)),
 )
 _NOT_READY: Final = NotReady(
     ReadinessReport(
@@ -162,7 +162,7 @@ _DESCRIBED: Final = {
     ),
     "place_orders": _internal(
         fault_of("no orders", lambda: decode_batch(b"[]")),
-        fault_of("no array", lambda: decode_batch(b"{}")),
+        fault_of("not an array", lambda: decode_batch(b"{}")),
         *FAULTS_OF_BODIES,
         body=_BATCH,
         answer_headers=[POSITION],
@@ -224,7 +224,7 @@ _DESCRIBED: Final = {
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
         fault_of("an unknown type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
         fault_of("an invalid partition", lambda: _of_stream(b"partition=4/4")),
-        fault_of("no position", lambda: _of_stream(b"", "x")),
+        fault_of("not a position", lambda: _of_stream(b"", "x")),
         Fault("too many streams", TooManyStreams(100)),
         headers={
             LAST_EVENT_ID: "the id of the last message that was received, a position; it takes "

@@ -38,8 +38,8 @@ _RETRY_SECONDS: Final = 1.0
 """The pause before another read after the database was unavailable, and before a reconnect."""
 _PARTITION: Final = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
 _PARTITION_EXPECTED: Final = (
-    f"k/n with 0 <= k < n <= {MAX_PARTITIONS}, such as 0/4: orders whose id as an integer modulo n "
-    "is k"
+    f"k/n with 0 <= k < n <= {MAX_PARTITIONS}, such as 0/4; it selects the orders whose id, as an "
+    "integer modulo n, is k"
 )
 _LIMITS: Final = FeedLimits()
 _HEADERS: Final[RawHeaders] = [

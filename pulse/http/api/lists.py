@@ -129,7 +129,7 @@ class SlicePage(msgspec.Struct, frozen=True):
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
     """Where the next page of orders starts in a log; `filters` is a digest of the filters.
 
-    `as_of` is the position that the page before reflected, which the next one must reflect, too. It
+    `as_of` is the position that the page before reflected: the next page must reflect it too. It
     is 0 if no page can be older than the page before it.
     """
 
@@ -310,10 +310,10 @@ def next_slice_cursor_of(
 
 _NOT_OLDER: Final = f"""
 A list may be read on a replica of the database, so it may lack what was just written. To see a
-write, send the `X-Pulse-Position` of its answer as `min_position`: the page is not older. The call
-waits for that up to {MAX_WAIT_SECONDS:g} s, then it is 503, and `details.position` says what the
-list reflects. A `min_position` beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A page is
-never older than the page whose cursor it was asked with.
+write, send the `X-Pulse-Position` of its response as `min_position`: the page reflects the log at
+least up to that position. The call waits up to {MAX_WAIT_SECONDS:g} s for it; then it is 503, and
+`details.position` is the position that the list reflects. A `min_position` beyond the end of the
+log is 400 `POSITION_BEYOND_LOG`. A page is never older than the page that returned its cursor.
 """.strip()
 
 
@@ -376,12 +376,12 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         """Slices of all orders, read from the projection, each with its `state` as projected.
 
         `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
-        `scheduled_from`. Both need a zone. They are compared with all their fraction digits, while
-        slices have whole microseconds. `+` in a time is a plus, encoded or not. Send `next_cursor`
+        `scheduled_from`. Both need a zone. All their fraction digits are compared; times of
+        slices have whole microseconds. `+` in a time may be sent unencoded. Send `next_cursor`
         as `cursor`, with the same filters, for the next page; null marks the last one. A slice
         that is added later, at a time before the cursor, is on no later page.
 
-        `min_position` is that of the list of orders.
+        `min_position` works as in `GET /internal/orders`.
         """
         try:
             page = await queries.slices(slice_query(parameters))

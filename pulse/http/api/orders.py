@@ -85,7 +85,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def read_history(request: Request[Any, Any, Any], order_id: FromPath[str]) -> History:
         """Each event has a `type` and the `data` of that type, as they are stored.
 
-        The log is append-only: an event never changes, and only new ones follow. Events that this
+        The log is append-only: an event never changes. Events that this
         version of Pulse cannot read are included. An unknown id and a malformed one are both 404
         `ORDER_NOT_FOUND`.
         """

@@ -35,13 +35,13 @@ _WHOLE_NUMBERS: Final = ("Retry-After", POSITION)
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of an operation that are neither in its handler nor in `texts.json`.
 
-    `security` overrides that of the whole document; `body` is the schema of its request, which is
-    required unless `body_is_optional`; `also` describes further statuses of its answer; `example`
-    replaces the answer in `texts.json`; `withheld` are fields of that answer which this operation
-    does not have; `note` is a paragraph that follows the handler's description; `headers` describes
-    request headers of this operation alone; `answer_headers` names headers of its answer, described
-    in `texts.json`; `also_as` are further media types of its answer, whose examples are in
-    `texts.json` by their names.
+    `security` overrides that of the whole document. `body` is the schema of the request body, which
+    is required unless `body_is_optional`. `also` describes further statuses of the answer.
+    `example` replaces the example answer in `texts.json`. `withheld` are fields of that example
+    that this operation does not answer. `note` is a paragraph after the handler's description.
+    `headers` describes request headers that only this operation has. `answer_headers` names headers
+    of the answer, which `texts.json` describes. `also_as` are further media types of the answer;
+    `texts.json` has an example of each.
     """
 
     faults: Sequence[Fault]
