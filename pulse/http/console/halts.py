@@ -155,7 +155,7 @@ class _HaltPages:
     async def unreadable(
         self, request: AnyRequest, error: Exception, form: HaltForm = _EMPTY
     ) -> Response[str]:
-        """The same page if the halts cannot be read, so that nothing was changed."""
+        """The page if the halts cannot be read, after an action that therefore changed nothing."""
         status, _ = answer_for(error)
         return await self.all(request, form, status=status)
 

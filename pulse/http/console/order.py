@@ -30,9 +30,9 @@ from pulse.http.console.charts.quantities import parts_of, quantities_chart
 from pulse.http.console.charts.schedule import even_share, schedule_chart
 from pulse.http.console.known_halts import NO_HALTS, read_halts
 from pulse.http.console.order_facts import (
-    asked_for,
     cancellation_of,
     commands_for,
+    facts_of,
     reason_not_recorded,
     slice_rows,
     versions_of,
@@ -165,7 +165,7 @@ def order_routes(
     async def cancel_order(
         request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelForm]
     ) -> Response[str] | Response[bytes]:
-        """Cancel the unsettled slices, then show the order; if there are none, show why not."""
+        """Cancel the scheduled slices and show the order; if there are none, show why not."""
         scope: Any = request.scope
         known_id, caller = order_id_of(order_id), caller_in(scope)
         try:
@@ -262,7 +262,7 @@ def _context(
         "is_past": is_past,
         "fault": shown.fault,
         "problems": _problems(shown, is_foreign=is_foreign, parked_at=parked_at),
-        "facts": asked_for(created, order.window if order else None) if created else [],
+        "facts": facts_of(created, order.window if order else None) if created else [],
         "chart": chart,
         "even_share": even_share(created.terms) if created and chart else None,
         "has_sessions": created is not None and bool(created.sessions),

@@ -82,7 +82,7 @@ class Cancellation(NamedTuple):
     released: int
 
 
-def asked_for(created: OrderCreated, window: Window | None) -> list[Fact]:
+def facts_of(created: OrderCreated, window: Window | None) -> list[Fact]:
     """What the caller requested, and what Pulse recorded with it.
 
     `window` is None if the order cannot be read.
@@ -105,11 +105,11 @@ def _request_facts(created: OrderCreated) -> Iterator[Fact]:
 
 def _window_facts(created: OrderCreated, window: Window | None) -> Iterator[Fact]:
     if created.start_at is None:
-        yield Fact("Start asked for", "none: at acceptance")
+        yield Fact("Requested start", "none: at acceptance")
     else:
-        yield Fact("Start asked for", created.start_at, "time")
-    asked, applied = created.session_policy, created.applied_policy
-    yield Fact("Session policy", asked or f"none asked for; {applied} applied")
+        yield Fact("Requested start", created.start_at, "time")
+    requested, applied = created.session_policy, created.applied_policy
+    yield Fact("Session policy", requested or f"none requested; {applied} applied")
     yield Fact("Window from", created.window_starts_at, "time")
     if window is not None:
         yield Fact("Window to", window.ends_at, "time")
@@ -145,7 +145,7 @@ def what_happens(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
 def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
     """What Pulse still does with an order that is split."""
     if order.quantities.cancelled:
-        yield "What was left of it was cancelled after it was split."
+        yield "Its remaining shares were cancelled after it was split."
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
         yield "No share remains: the order no longer changes."

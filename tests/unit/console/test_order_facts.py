@@ -11,9 +11,9 @@ from pulse.eventstore import RecordedEvent
 from pulse.http.console.known_halts import KnownHalts
 from pulse.http.console.order_facts import (
     Fact,
-    asked_for,
     cancellation_of,
     commands_for,
+    facts_of,
     slice_rows,
     versions_of,
     what_happens,
@@ -57,16 +57,16 @@ def values(facts: list[Fact]) -> dict[str, Any]:
     return {fact.label: fact.value for fact in facts}
 
 
-def test_what_was_asked_is_listed_with_links_to_the_list() -> None:
+def test_the_request_is_listed_with_links_to_the_list() -> None:
     created = order_created("k", timestamp=AT, instrument="NSE:M&M", placed_by="oms")
 
-    facts = asked_for(created, view(created).window)
+    facts = facts_of(created, view(created).window)
 
     found = values(facts)
     assert found["Key"] == "k"
     assert found["Total quantity"] == 100
-    assert found["Start asked for"] == "none: at acceptance"
-    assert found["Session policy"] == "none asked for; NONE applied"
+    assert found["Requested start"] == "none: at acceptance"
+    assert found["Session policy"] == "none requested; NONE applied"
     assert (found["Window from"], found["Window to"]) == (AT, AT + timedelta(hours=1))
     assert "Trading sessions" not in found
     paths = {fact.label: fact.path for fact in facts if fact.path}
@@ -90,9 +90,9 @@ def test_a_start_and_a_policy_that_were_asked_for_are_listed() -> None:
         randomize=False,
     )
 
-    found = values(asked_for(created, None))
+    found = values(facts_of(created, None))
 
-    assert found["Start asked for"] == starts_at
+    assert found["Requested start"] == starts_at
     assert found["Session policy"] == "CLIP"
     assert found["Trading sessions"] == 1
     assert found["Released"] == "not by Pulse"
@@ -131,7 +131,7 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
         "It is split. Slice 3 is the next to be released."
     ]
     assert what_happens(view(created, split, released, cancelled)) == [
-        "What was left of it was cancelled after it was split.",
+        "Its remaining shares were cancelled after it was split.",
         "No share remains: the order no longer changes.",
     ]
     assert what_happens(view(kept, slices_scheduled(kept))) == [
