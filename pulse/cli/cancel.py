@@ -35,12 +35,12 @@ def cancel(
         bool, typer.Option("--json", help="The order as the API answers it.")
     ] = False,
 ) -> None:
-    """Cancel everything of an order that is not settled yet.
+    """Cancel what is left of an order.
 
     Cancels the slices that are still scheduled, or the whole order if it is not
-    split. Slices that were released stay released, and the output says which. The
-    event has the reason, and `cli:` and your user name as its author. A cancelled
-    order is left unchanged, so the command can be repeated.
+    split yet. Slices that were released stay released, and the output says which.
+    The event has the reason, and `cli:` and your user name as its author. A
+    cancelled order is left unchanged, so the command can be repeated.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running.

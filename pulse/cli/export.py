@@ -45,7 +45,7 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 class _Exported(msgspec.Struct, frozen=True):
-    """What was written: the lines besides the header, and the position up to which it goes."""
+    """What was written: the number of lines without the header, and the last position."""
 
     lines: int
     position: int
@@ -174,7 +174,7 @@ async def _export(
 
 
 class _PartialFile:
-    """The file while it is written, and beside it a file with its progress.
+    """The file while it is written, and a second file with its progress.
 
     The content up to the last save is whole lines, and if compressed, whole members of gzip.
     """
@@ -202,7 +202,7 @@ class _PartialFile:
         """A new partial file, or the one that an interrupted export with the same options left.
 
         Raises:
-            PulseError: the file cannot be written, or the partial file is another one.
+            PulseError: the file cannot be written, or the partial file belongs to another export.
         """
         if file.is_dir():
             raise PulseError(f"{file} is a directory: give a file")

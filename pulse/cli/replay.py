@@ -52,7 +52,7 @@ _ONE_LINE: Final = (SlicesReleased, SlicesExpired)
 
 
 class _History(msgspec.Struct, frozen=True):
-    """The events of one order, and the order after them or why they cannot be read.
+    """The events of one order, and the order as of the last one, or why it cannot be read.
 
     An event is None if it is not Pulse's or this code cannot read it.
     """
@@ -270,10 +270,10 @@ def _request(created: OrderCreated) -> Iterator[Text]:
 def _window(created: OrderCreated) -> Iterator[str]:
     """The requested start and session policy, and the window; no lines if neither was requested."""
     if created.start_at is not None:
-        yield f"  start asked for: {format_time(created.start_at)}"
+        yield f"  requested start: {format_time(created.start_at)}"
     if created.session_policy is not None or created.applied_policy != "NONE":
-        asked = created.session_policy or "none, so the default applies"
-        yield f"  session policy {created.applied_policy}, asked for: {asked}"
+        requested = created.session_policy or "none, so the default applies"
+        yield f"  session policy {created.applied_policy}, requested: {requested}"
     if created.start_at is not None or created.sessions:
         for line in window_lines(created.terms):
             yield f"  {line}"
@@ -304,7 +304,7 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
 
 
 def _what_is_left(order: OrderView) -> Iterator[Text]:
-    """What became of the shares, and what Pulse still does with the remaining ones."""
+    """The shares by state, and what Pulse still does with the remaining ones."""
     if order.order_queue_status in {"PENDING", "IN_PROGRESS", "FAILED"}:
         return
     yield from _section("What is left")

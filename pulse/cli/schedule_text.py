@@ -90,7 +90,7 @@ def _verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text
     total = sum(s.quantity for s in slices)
     if terms is None:
         yield Text(
-            f"  sum {total:,} shares; its creation is not readable, so no rule can be checked"
+            f"  sum {total:,} shares; its OrderCreated cannot be read, so no rule is checked"
         )
         return
     broken = broken_rules(terms, slices)
