@@ -46,9 +46,9 @@ def cancel(
     which is started if it is not running.
 
     Exit codes: 0 cancelled, now or before. 1 not cancelled: no order has this id,
-    or nothing of it can be cancelled, or Postgres refuses; or the outcome is
-    unknown: run it again. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    it has nothing left to cancel, or Postgres refuses; or the outcome is unknown:
+    run it again. 2 wrong usage or settings. 3 Postgres cannot be reached or its
+    schema is not current.
 
     Example, with the order that `pulse up` suggests:
       pulse cancel 9ff54a4d-a8eb-5a4c-a146-a92918cb5546

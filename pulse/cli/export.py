@@ -78,11 +78,11 @@ def export(  # noqa: PLR0913 - one for each filter
 ) -> None:
     """Write the log to a file: every event, or every slice.
 
-    Goes from the beginning of the log, or from --after, to the end of the log as
-    it is at the start. NDJSON has one event a line, the same objects as the API;
-    CSV one row for each event; with --slices one row for each slice, with its
-    state and times. If the name of FILE ends in .gz it is compressed. Shows
-    progress in positions of the log on standard error.
+    Starts at the beginning of the log, or after --after, and ends where the log
+    ends when the command starts. NDJSON has one event a line, the same objects as
+    the API; CSV one row for each event; with --slices one row for each slice,
+    with its state and times. If the name of FILE ends in .gz it is compressed.
+    Shows progress in positions of the log on standard error.
 
     Writes to FILE.part and renames it when it is complete; without --after an
     existing FILE is replaced. An interrupted export leaves FILE.part and prints

@@ -41,8 +41,8 @@ _MAX_SIZES: Final = 5
 class PackVerification(msgspec.Struct):
     """The result of the check as JSON. A field is null if the check ended before it was known.
 
-    `signer_checked` is whether a key was given that signed, or that is in a chain of rotations with
-    the one that signed. `is_whole` is whether an entry after the period proves that it has no more
+    `signer_checked` is whether the given key signed the pack, or is linked by rotations to the key
+    that did. `is_whole` is whether an entry after the period proves that the period has no more
     events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `given`
     counts the checkpoints of --anchors, and `compared` those that the pack could be compared with.
     `larger` are the sizes of those that are larger than the pack's tree. `earlier` counts those of

@@ -74,7 +74,7 @@ class ServiceTokens:
     def __init__(
         self, tokens: Sequence[ServiceToken], rights: Sequence[ServiceRights] = ()
     ) -> None:
-        given = {of.name: of.rights for of in rights}
+        given = {each.name: each.rights for each in rights}
         self._tokens = [
             (
                 _digest(t.token.reveal()),

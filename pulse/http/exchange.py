@@ -212,7 +212,7 @@ class Exchange:
 
 
 async def allow_head(message: Any, _: object) -> None:  # noqa: ANN401 - Litestar's messages
-    """Add HEAD to Allow wherever GET is. Litestar calls this before it sends a response."""
+    """Add HEAD to an Allow header that has GET. Litestar calls this before it sends a response."""
     if message["type"] != "http.response.start":
         return
     headers = list(message["headers"])

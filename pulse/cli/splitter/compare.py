@@ -49,13 +49,13 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Test a splitter of your own by every rule and law.
+    """Test your own splitter against every rule and law.
 
     Runs it over generated orders (the whole accepted range with many edge cases;
     the same ones at every run) or stored ones, and checks the slices by every
     rule of a schedule. Then runs six more orders with 2,000 seeds each, to check
     that it favours no position. The first order that fails is shrunk to a minimal
-    one. The output shows the current splitter next to it.
+    one. The output also has the results of the current splitter.
 
     The function takes a pulse.domain.SplitTerms and returns a sequence of
     pulse.domain.Slice. Its module is searched in the working directory first.

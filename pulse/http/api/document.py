@@ -158,7 +158,7 @@ _DESCRIBED: Final = {
         *FAULTS_OF_PLACING,
         body=ref(OrderSpec),
         answer_headers=[POSITION],
-        also={"200": "The same request again: the order existed already."},
+        other_statuses={"200": "The same request again: the order existed already."},
     ),
     "place_orders": _internal(
         fault_of("no orders", lambda: decode_batch(b"[]")),
@@ -218,7 +218,7 @@ _DESCRIBED: Final = {
             "a media type that is not offered", lambda: form_of(["application/xml"], "events")
         ),
         Fault("too many exports and streams", TooManyStreams(100)),
-        also_as=(NDJSON, CSV),
+        other_media_types=(NDJSON, CSV),
     ),
     "stream_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
@@ -235,7 +235,7 @@ _DESCRIBED: Final = {
         *FAULTS_OF_HALTING,
         body=ref(HaltRequest),
         answer_headers=[POSITION],
-        also={"200": "The same halt was already in force. It is unchanged."},
+        other_statuses={"200": "The same halt was already in force. It is unchanged."},
     ),
     "list_halts": _internal(
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))

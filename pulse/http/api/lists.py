@@ -142,7 +142,7 @@ class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
 class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
     """Where the next page of slices starts in a log; the first fields are the filters.
 
-    `as_of` is that of an `OrderCursor`.
+    `as_of` is as in `OrderCursor`.
     """
 
     scheduled_from: ZonedTime | None
@@ -299,12 +299,12 @@ def next_slice_cursor_of(
     may_go_back: bool,
 ) -> str | None:
     """The cursor of the page of slices after this one, between the same two times."""
-    place = page.next_after
-    if place is None or page.log_id is None:
+    after = page.next_after
+    if after is None or page.log_id is None:
         return None
     as_of = page.as_of_position if may_go_back else 0
     return encode_cursor(
-        SliceCursor(begin, end, place.scheduled_at, place.created_position, page.log_id, as_of)
+        SliceCursor(begin, end, after.scheduled_at, after.created_position, page.log_id, as_of)
     )
 
 

@@ -112,9 +112,9 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         """
         scope: Any = request.scope
         body = await receive_json(scope, request.receive, MAX_ORDER_BYTES)
-        asked = read_preview_request(body)
-        seed = None if asked.split_seed is msgspec.UNSET else int(asked.split_seed, 16)
-        return orders.preview(asked.spec, seed, caller_in(scope), trace_in(scope))
+        wanted = read_preview_request(body)
+        seed = None if wanted.split_seed is msgspec.UNSET else int(wanted.split_seed, 16)
+        return orders.preview(wanted.spec, seed, caller_in(scope), trace_in(scope))
 
     cancel_order = cancel_route("/internal/orders", orders, positions=True)
     return [place_orders, preview_order, cancel_order, read_history]

@@ -77,7 +77,7 @@ def halt_routes(
     async def set_halt(
         request: AnyRequest, form: NamedDependency[HaltForm]
     ) -> Response[str] | Response[bytes]:
-        """Ask for a confirmation; with it, halt."""
+        """Set the halt if it is confirmed; otherwise show the page that confirms it."""
         try:
             wanted = _halt_request(form)
         except OrderRefused as error:

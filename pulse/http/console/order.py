@@ -35,8 +35,8 @@ from pulse.http.console.order_facts import (
     facts_of,
     reason_not_recorded,
     slice_rows,
+    state_sentences,
     versions_of,
-    what_happens,
 )
 from pulse.http.console.order_filters import ORDERS_PATH
 from pulse.http.console.order_history import raw_json, step_of, steps_of
@@ -119,7 +119,7 @@ def order_routes(
             active="orders",
             status=shown.status,
             **_context(known_id, entries, shown, parked_at, clock()),
-            sentences=what_happens(shown.order, known) if shown.order else [],
+            sentences=state_sentences(shown.order, known) if shown.order else [],
             commands=commands_for(
                 known_id,
                 shown.as_of,
@@ -249,7 +249,7 @@ def _context(
     """What the template of an order shows."""
     order, as_of = shown.order, shown.as_of
     is_past = as_of != AsOfQuery()
-    visible = [entry for entry in entries if _counts(entry, order, as_of)]
+    visible = [entry for entry in entries if _is_shown(entry, order, as_of)]
     first = entries[0].event
     created = first if isinstance(first, OrderCreated) else None
     is_foreign = not is_past and order is not None and entries[-1].view.version > order.version
@@ -293,7 +293,7 @@ def _position(order: OrderView | None, entries: Sequence[LogEntry]) -> int:
     return entries[-1].view.position
 
 
-def _counts(entry: LogEntry, order: OrderView | None, as_of: AsOfQuery) -> bool:
+def _is_shown(entry: LogEntry, order: OrderView | None, as_of: AsOfQuery) -> bool:
     """Whether the page shows the event: it is not later than the shown version or position."""
     if as_of.version is not None:
         return entry.view.version <= as_of.version

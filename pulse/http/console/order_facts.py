@@ -126,7 +126,7 @@ def _origin_facts(created: OrderCreated) -> Iterator[Fact]:
     yield Fact("Split seed", f"{created.split_seed}, splitter version {created.splitter_version}")
 
 
-def what_happens(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
+def state_sentences(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
     """What the order waits for, or how it ended, in sentences. Halts stop its releases."""
     match order.order_queue_status:
         case "PENDING":

@@ -85,8 +85,9 @@ def session_in(scope: Mapping[str, object]) -> Session:
 def csrf_token_for(session: Session) -> str:
     """A CSRF token for the forms of one page; each call returns another one.
 
-    Pages are compressed and repeat what was asked for. The size of a compressed page reveals what
-    it repeats, so a token that is the same in every page could be guessed (BREACH).
+    Pages are compressed and contain values of the request. The size of a compressed page reveals
+    whether such a value occurs twice, so a token that is the same in every page could be guessed
+    (BREACH).
     """
     if not session.csrf_token:
         return ""

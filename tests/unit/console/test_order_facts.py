@@ -15,8 +15,8 @@ from pulse.http.console.order_facts import (
     commands_for,
     facts_of,
     slice_rows,
+    state_sentences,
     versions_of,
-    what_happens,
 )
 from pulse.projections.order_view import OrderView, view_of
 from tests.support.events import (
@@ -100,24 +100,24 @@ def test_a_start_and_a_policy_that_were_asked_for_are_listed() -> None:
     assert "Window to" not in found
 
 
-def test_each_status_says_what_happens() -> None:
+def test_each_status_has_its_sentences() -> None:
     created = order_created(timestamp=AT)
     split = slices_scheduled(created)
 
-    assert what_happens(view(created)) == ["It waits for a worker to split it."]
-    assert what_happens(view(created, claimed_by="w1")) == [
+    assert state_sentences(view(created)) == ["It waits for a worker to split it."]
+    assert state_sentences(view(created, claimed_by="w1")) == [
         "Worker w1 has claimed it and is splitting it."
     ]
-    assert what_happens(view(created, split)) == [
+    assert state_sentences(view(created, split)) == [
         "It is split. Slice 1 is the next to be released."
     ]
-    assert what_happens(view(created, order_cancelled(created)))[0].startswith(
+    assert state_sentences(view(created, order_cancelled(created)))[0].startswith(
         "It was cancelled before it was split"
     )
-    assert what_happens(view(created, splitting_failed(created)))[0] == (
+    assert state_sentences(view(created, splitting_failed(created)))[0] == (
         "SPLITTING_ERROR: a rule is broken."
     )
-    assert "see the worker's log" in what_happens(view(created, timed_out(created)))[-1]
+    assert "see the worker's log" in state_sentences(view(created, timed_out(created)))[-1]
 
 
 def test_an_order_that_is_split_says_what_is_left() -> None:
@@ -127,14 +127,14 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
     cancelled = order_cancelled(created, split, released)
     kept = order_created(timestamp=AT, release=False)
 
-    assert what_happens(view(created, split, released)) == [
+    assert state_sentences(view(created, split, released)) == [
         "It is split. Slice 3 is the next to be released."
     ]
-    assert what_happens(view(created, split, released, cancelled)) == [
+    assert state_sentences(view(created, split, released, cancelled)) == [
         "Its remaining shares were cancelled after it was split.",
         "No share remains: the order no longer changes.",
     ]
-    assert what_happens(view(kept, slices_scheduled(kept))) == [
+    assert state_sentences(view(kept, slices_scheduled(kept))) == [
         "It is split. Pulse does not release its slices: they stay scheduled."
     ]
 
@@ -164,13 +164,13 @@ def test_an_order_whose_releases_are_halted_says_by_whom_and_since_when() -> Non
         )
     )
 
-    assert what_happens(view(created, split), KnownHalts(halts)) == [
+    assert state_sentences(view(created, split), KnownHalts(halts)) == [
         "It is split. Slice 1 and later ones are not released while a halt covers it.",
         "Releases of orders of algo are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
         "Releases of NSE:TCS are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
     ]
-    assert what_happens(ended, KnownHalts(halts)) == what_happens(ended)
-    assert what_happens(view(created, split), KnownHalts(Halts(), "written by newer code")) == [
+    assert state_sentences(ended, KnownHalts(halts)) == state_sentences(ended)
+    assert state_sentences(view(created, split), KnownHalts(Halts(), "written by newer code")) == [
         "It is split. The halts cannot be read, so no slice is released: written by newer code"
     ]
 
