@@ -112,7 +112,7 @@ _values = msgspec.structs.astuple
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A place in the log: its last event up to there, and the latest time recorded up to there.
+    """A position of the log: that of an event, and the latest time recorded up to that event.
 
     Position 0 without a time is before every event.
     """
