@@ -32,8 +32,8 @@ class VersionBeyondStream(PulseError):
         super().__init__("is beyond the order's last event")
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A point in the past, given by one of the fields. Without any it is the log's end now."""
+class AsOfQuery(msgspec.Struct, frozen=True):
+    """The version, position or time to read as of; without any, the end of the log."""
 
     version: int | None = None
     position: int | None = None
@@ -54,14 +54,16 @@ class QueueAsOf(msgspec.Struct, frozen=True):
 
     as_of_position: Annotated[
         int,
-        msgspec.Meta(ge=0, description="the last event of the log that counts; 0 if none does"),
+        msgspec.Meta(
+            ge=0, description="the position of the last event that is included; 0 if there is none"
+        ),
     ]
     counts: StatusCounts
     quantities: Quantities
 
 
 class Past:
-    """Answers about the past, each computed from the log up to a point in it.
+    """Reads an order or the queue as of a version, a position or a time, from the log.
 
     `require_served` is called before every answer, as in `InProcessOrders`. Every method raises
     DatabaseUnavailable if nothing can be read now.
@@ -80,55 +82,55 @@ class Past:
         self._history = history
         self._require_served = require_served
 
-    async def order(self, order_id: UUID, place: Place, caller: Caller) -> OrderView:
-        """The order as its events up to the point determine it, never IN_PROGRESS.
+    async def order(self, order_id: UUID, as_of: AsOfQuery, caller: Caller) -> OrderView:
+        """The order as of a version, position or time, from its events. It is never IN_PROGRESS.
 
         Raises:
             OrderNotFound: it did not exist yet, or it belongs to another caller.
             VersionBeyondStream: the order has no such version.
             PositionBeyondLog: the log ends before the position.
-            MomentInFuture: the moment is later than the database's time.
+            MomentInFuture: the time is later than the database's clock.
         """
         self._require_served()
-        as_of = None if place.version is not None else await self._resolve(place)
+        resolved = None if as_of.version is not None else await self._resolve(as_of)
         view = None
         if order_id != HALTS_STREAM_ID:
-            position = None if as_of is None else as_of.position
-            view = await self._reader.view_up_to(order_id, position=position, version=place.version)
+            position = None if resolved is None else resolved.position
+            view = await self._reader.view_up_to(order_id, position=position, version=as_of.version)
         if view is None or not caller.may_read(order_id, view.order_unique_key):
             raise OrderNotFound(str(order_id))
-        if as_of is None:
-            if view.version != place.version:
-                await self._require_version(order_id, place.version or 0)
+        if resolved is None:
+            if view.version != as_of.version:
+                await self._require_version(order_id, as_of.version or 0)
             moment = await self._history.moment(view.position)
-            as_of = AsOf(moment.position, moment.recorded_until)
-        return msgspec.structs.replace(view, as_of=as_of)
+            resolved = AsOf(moment.position, moment.recorded_until)
+        return msgspec.structs.replace(view, as_of=resolved)
 
-    async def queue(self, place: Place) -> QueueAsOf:
-        """The queue as the events up to the point determine it.
+    async def queue(self, as_of: AsOfQuery) -> QueueAsOf:
+        """The queue as of a position or time, from the events up to it.
 
         Orders whose events cannot be applied count as they were before the first such event.
 
         Raises:
             PositionBeyondLog: the log ends before the position.
-            MomentInFuture: the moment is later than the database's time.
+            MomentInFuture: the time is later than the database's clock.
             HistoryIncomplete: the history is still being computed up to the point.
         """
         self._require_served()
-        position = (await self._resolve(place)).position
+        position = (await self._resolve(as_of)).position
         totals = await self._history.totals(position)
         counts = StatusCounts(totals.pending, totals.completed, totals.failed, totals.cancelled)
         return QueueAsOf(position, counts, totals.quantities)
 
-    async def _resolve(self, place: Place) -> AsOf:
-        """The position of the point, and its time."""
-        if place.at is not None:
-            position, now = await self._history.position_at(place.at)
-            if place.at > now:
+    async def _resolve(self, as_of: AsOfQuery) -> AsOf:
+        """The position and the time that it selects."""
+        if as_of.at is not None:
+            position, now = await self._history.position_at(as_of.at)
+            if as_of.at > now:
                 raise MomentInFuture(now)
-            return AsOf(position, place.at)
+            return AsOf(position, as_of.at)
         end = await self._store.end()
-        position = end if place.position is None else place.position
+        position = end if as_of.position is None else as_of.position
         if position > end:
             raise PositionBeyondLog(position, end)
         moment = await self._history.moment(position)

@@ -170,19 +170,19 @@ def _shown(
 def _lines(calendar: MarketCalendar, day: TradingDay, instrument: str | None) -> Iterator[Text]:
     segments = _shown(calendar, day, instrument)
     # an instrument that is not mapped depends on every segment
-    behind = day.segments if None in [one.segment for one in segments] else segments
+    relevant = day.segments if None in [one.segment for one in segments] else segments
     zone = ZoneInfo(day.time_zone)
     yield Text("")
     yield Text(f"{day.exchange}  {day.date:%A} {day.date}, {day.time_zone}", "bold")
     if day.holiday:
         yield Text(f"  holiday: {printable(day.holiday)}", "yellow")
-    for name in dict.fromkeys(one.special for one in behind if one.special):
+    for name in dict.fromkeys(one.special for one in relevant if one.special):
         yield Text(f"  special sessions: {printable(name)}", "yellow")
     width = max(len(one.segment or _NOT_MAPPED) for one in segments)
     for one in segments:
         yield _segment_line(one, width, zone)
     yield from _bars(segments, width, zone)
-    yield from _sources(behind)
+    yield from _sources(relevant)
     if instrument is not None and calendar.segment_of(instrument) is None:
         yield Text(f"  {instrument} is not mapped to a segment: it trades while every segment does")
     if not any(one.sessions for one in segments):

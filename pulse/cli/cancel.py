@@ -35,20 +35,20 @@ def cancel(
         bool, typer.Option("--json", help="The order as the API answers it.")
     ] = False,
 ) -> None:
-    """Cancel everything of an order that is not settled yet.
+    """Cancel what is left of an order.
 
     Cancels the slices that are still scheduled, or the whole order if it is not
-    split. Slices that were released stay released, and the output says which. The
-    event has the reason, and `cli:` and your user name as its author. A cancelled
-    order is left unchanged, so the command can be repeated.
+    split yet. Slices that were released stay released, and the output says which.
+    The event has the reason, and `cli:` and your user name as its author. A
+    cancelled order is left unchanged, so the command can be repeated.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running.
 
     Exit codes: 0 cancelled, now or before. 1 not cancelled: no order has this id,
-    or nothing of it can be cancelled, or Postgres refuses; or the outcome is
-    unknown: run it again. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    it has nothing left to cancel, or Postgres refuses; or the outcome is unknown:
+    run it again. 2 wrong usage or settings. 3 Postgres cannot be reached or its
+    schema is not current.
 
     Example, with the order that `pulse up` suggests:
       pulse cancel 9ff54a4d-a8eb-5a4c-a146-a92918cb5546

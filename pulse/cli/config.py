@@ -26,7 +26,7 @@ _INDENT: Final = "    "
 def config(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the settings; for a deploy.")
+        bool, typer.Option("--check", help="Only check the settings, such as before a deploy.")
     ] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The defaults, as the table of the documentation.")
@@ -64,7 +64,7 @@ def config(
 
 
 def _check() -> None:
-    """Settings are valid once they have been read; unknown variables have been logged."""
+    """Report unknown variables. Reading the settings has already checked their values."""
     unknown = unknown_variables(os.environ)
     if unknown:
         output().print(

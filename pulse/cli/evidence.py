@@ -71,7 +71,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     schedule, the clock offsets, the verifier keys, and a summary page. Give
     either an order, or a period with --from and --to; its orders are complete up
     to its end. A pack of one order does not contain the data of other orders. Two
-    packs of one selection have the same content hash.
+    packs of the same selection have the same content hash.
     `pulse verify FILE --key VKEY` checks a pack.
 
     A time is RFC 3339 with its zone, such as 2026-01-05T09:15:00+05:30, and is
@@ -89,7 +89,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     --list needs only SELECT.
 
     Exit codes: 0 exported, or listed. 1 not exported: see the message; or
-    exported with events about which something was found. 2 wrong usage or
+    exported, with findings about its events. 2 wrong usage or
     settings. 3 Postgres cannot be reached or its schema is not current. 130
     stopped by Ctrl-C.
 
@@ -121,7 +121,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     async def export(tools: Tools) -> ExportedPack:
         tune_gc()
         packs = EvidencePacks(tools.database, tools.store, code_version())
-        # in here: a signal now cancels this task, so that the file is removed
+        # opened in the task: a signal cancels the task, which removes the file
         with _new_file(file) as draft, _Progress() as on_progress:
             return await packs.export(
                 request,
@@ -151,7 +151,7 @@ def _request_of(
     start = _time_of(recorded_from, "--from")
     before = _time_of(recorded_before, "--to")
     if start >= before:
-        raise typer.BadParameter("it must be earlier than --to", param_hint="--from")
+        raise typer.BadParameter("must be earlier than --to", param_hint="--from")
     return PackRequest(recorded_from=start, recorded_before=before)
 
 
@@ -170,8 +170,8 @@ def _require_new(file: Path) -> None:
         raise PulseError(f"{file} already exists and is not overwritten")
 
 
-def _name(draft: Path, file: Path) -> None:
-    """Give the draft its name, unless another file has it."""
+def _rename(draft: Path, file: Path) -> None:
+    """Rename the draft to its final name, unless a file with that name exists."""
     try:
         os.link(draft, file)
     except FileExistsError:
@@ -185,7 +185,7 @@ def _name(draft: Path, file: Path) -> None:
 
 @contextmanager
 def _new_file(file: Path) -> Iterator[Path]:
-    """A file beside this one, which gets its name when the block ends, and is removed if it fails.
+    """A draft in the same directory. It is renamed when the block ends, and removed if it fails.
 
     Raises:
         PulseError: the file exists, or cannot be written.
@@ -198,7 +198,7 @@ def _new_file(file: Path) -> Iterator[Path]:
         os.close(descriptor)
         draft = Path(name)
         yield draft
-        _name(draft, file)
+        _rename(draft, file)
         directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -212,7 +212,7 @@ def _new_file(file: Path) -> Iterator[Path]:
 
 
 class _Progress:
-    """Shows the progress of one phase after the other."""
+    """Shows the progress of each phase in turn."""
 
     def __init__(self) -> None:
         self._noun: str | None = None

@@ -45,7 +45,7 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 class _Exported(msgspec.Struct, frozen=True):
-    """What was written: the lines besides the header, and the position up to which it goes."""
+    """What was written: the number of lines without the header, and the last position."""
 
     lines: int
     position: int
@@ -78,11 +78,11 @@ def export(  # noqa: PLR0913 - one for each filter
 ) -> None:
     """Write the log to a file: every event, or every slice.
 
-    Goes from the beginning of the log, or from --after, to the end of the log as
-    it is at the start. NDJSON has one event a line, the same objects as the API;
-    CSV one row for each event; with --slices one row for each slice, with its
-    state and times. If the name of FILE ends in .gz it is compressed. Shows
-    progress in positions of the log on standard error.
+    Starts at the beginning of the log, or after --after, and ends where the log
+    ends when the command starts. NDJSON has one event a line, the same objects as
+    the API; CSV one row for each event; with --slices one row for each slice,
+    with its state and times. If the name of FILE ends in .gz it is compressed.
+    Shows progress in positions of the log on standard error.
 
     Writes to FILE.part and renames it when it is complete; without --after an
     existing FILE is replaced. An interrupted export leaves FILE.part and prints
@@ -174,7 +174,7 @@ async def _export(
 
 
 class _PartialFile:
-    """The file while it is written, and beside it a file with its progress.
+    """The file while it is written, and a second file with its progress.
 
     The content up to the last save is whole lines, and if compressed, whole members of gzip.
     """
@@ -202,7 +202,7 @@ class _PartialFile:
         """A new partial file, or the one that an interrupted export with the same options left.
 
         Raises:
-            PulseError: the file cannot be written, or the partial file is another one.
+            PulseError: the file cannot be written, or the partial file belongs to another export.
         """
         if file.is_dir():
             raise PulseError(f"{file} is a directory: give a file")

@@ -31,7 +31,7 @@ def new(
         str,
         typer.Option(
             metavar="NAME",
-            help="The log's name: a URL without its scheme that is yours, such as "
+            help="The log's name: a URL that you own, without its scheme, such as "
             "pulse.example.com/log. No two logs may have the same.",
         ),
     ],
@@ -42,8 +42,8 @@ def new(
     Anyone who can read the file can sign a forged history, so keep it where the
     administrator of the database cannot read it. Needs no Postgres.
 
-    Exit codes: 0 created, 1 the file exists or cannot be written, or the origin is
-    not allowed, 2 wrong usage.
+    Exit codes: 0 created, 1 the file exists or cannot be written, or the origin
+    is not allowed, 2 wrong usage.
 
     Example:
       pulse key new /etc/pulse/seal.key --origin pulse.example.com/log

@@ -101,14 +101,14 @@ def fork(
     If the log is sealed, the key of PULSE_SEAL_KEY signs from then on under an
     origin of this fork, `<origin>/fork-<start of the new log_id>`, because one
     origin must not have two different trees. The note that introduces it is
-    signed under both, and declares the fork: where, when, by whom, why, and how
-    many sealed events are known to be lost. It is stored, appended to the
+    signed under both origins, and declares the fork: where, when, by whom, why,
+    and how many sealed events are known to be lost. It is stored, appended to the
     anchors, and printed. Processes need no other settings: they seal again with
     the same key file. `pulse verify` reports the fork, and counts later anchors
     of the earlier log separately; all other anchors must still match.
 
     First it shows what it will do. It compares the tree of the seal with the
-    largest anchor that the tree includes, so give it all anchors that were kept.
+    largest anchor that the tree includes, so give all anchors that were kept.
     It also compares the last sealed event with the log. It refuses if the tree
     contradicts that anchor, and while processes of Pulse have sessions on the
     database. It does not compare the other events with the seal: run
@@ -119,8 +119,8 @@ def fork(
 
     Exit codes: 0 forked. 1 not forked; if the connection was lost or the command
     was interrupted, `pulse log show` says whether it was. 2 wrong usage or
-    settings. 3 Postgres cannot be reached or its schema is not current. 10 forked,
-    but the note was not appended to the anchors: do not fork again.
+    settings. 3 Postgres cannot be reached or its schema is not current. 10
+    forked, but the note was not appended to the anchors: do not fork again.
 
     Example:
       pulse log fork --reason "restored to 09:41 after a lost disk"

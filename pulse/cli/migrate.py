@@ -33,13 +33,15 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     *,
     after: Annotated[
         bool,
-        typer.Option("--after", help="Also apply what waits until old processes stop."),
+        typer.Option("--after", help="Also apply revisions that wait until old processes stop."),
     ] = False,
     sql: Annotated[
-        bool, typer.Option("--sql", help="Print it as a script for psql; change nothing.")
+        bool,
+        typer.Option("--sql", help="Print the migration as a script for psql; change nothing."),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Show by the exit code what waits; change nothing.")
+        bool,
+        typer.Option("--check", help="Show by the exit code which revisions wait; change nothing."),
     ] = False,
     roles: Annotated[
         bool, typer.Option("--roles", help="Also create the three roles and set their rights.")
@@ -64,8 +66,8 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     a minute it names the sessions that hold the locks and ends; run it again.
     Large indexes are built without locking the table, for as long as that takes.
 
-    --sql prints the same as a script, with the rows that record it. Run it with
-    psql, not in a single transaction. --check needs only the right to read.
+    --sql prints the migration as a script, with the rows that record it. Run it
+    with psql, not in a single transaction. --check needs only the right to read.
 
     A revision up to 8 rebuilds the order queue from the log: about a minute per
     million events, with progress in positions of the log on standard error. Stop
@@ -102,7 +104,7 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
         raise WrongSettings("--owner, --runtime and --reader need --roles")
     if check + sql > 1 or (check and after) or (roles and (check or sql)):
         raise WrongSettings(
-            "--check cannot be combined, and --sql only with --after: leave one out"
+            "--check cannot be combined with other options, and --sql only with --after"
         )
     if names and settings.database_url is None:
         raise WrongSettings("the roles of the embedded server have fixed names: leave them out")

@@ -87,7 +87,7 @@ def retry(
     ] = None,
     *,
     every: Annotated[
-        bool, typer.Option("--all", help="All parked orders, and all that the audit found.")
+        bool, typer.Option("--all", help="All parked orders, and all orders that the audit found.")
     ] = False,
 ) -> None:
     """Rebuild orders from their events: parked, missing and different ones.

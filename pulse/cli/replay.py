@@ -14,7 +14,7 @@ from pulse.application.event_sentences import sentence_of
 from pulse.application.event_view import EventView, event_view, readable_event
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.orders import OrderNotFound
-from pulse.application.past import MomentInFuture, Place, VersionBeyondStream
+from pulse.application.past import AsOfQuery, MomentInFuture, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import KeyScope, order_query_of
 from pulse.cli.schedule_text import draw, window_lines
@@ -35,7 +35,7 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import RecordedEvent
-from pulse.http.api.past import OrderAsOfParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, as_of_query
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.postgres import DatabaseUnavailable
@@ -52,7 +52,7 @@ _ONE_LINE: Final = (SlicesReleased, SlicesExpired)
 
 
 class _History(msgspec.Struct, frozen=True):
-    """The events of one order, and the order after them or why they cannot be read.
+    """The events of one order, and the order as of the last one, or why it cannot be read.
 
     An event is None if it is not Pulse's or this code cannot read it.
     """
@@ -62,7 +62,7 @@ class _History(msgspec.Struct, frozen=True):
     order: OrderView | str
 
 
-def replay(  # noqa: PLR0913 - one for each way to name an order and a place
+def replay(  # noqa: PLR0913 - one for each way to select an order and its past
     order_id: Annotated[
         str | None, typer.Argument(help="The order's id, as returned by its POST.")
     ] = None,
@@ -115,7 +115,7 @@ def replay(  # noqa: PLR0913 - one for each way to name an order and a place
     if (order_id is None) == (key is None):
         raise typer.BadParameter("expected either an order's id or --key")
     found_by = order_query_of(order_unique_key=key, key_scope=key_scope).order_id
-    place = _place_of(version=version, position=position, at=at)
+    as_of = _as_of_query(version=version, position=position, at=at)
 
     async def read(tools: Tools) -> _History:
         known_id = order_id_of(order_id) if order_id is not None else found_by
@@ -124,7 +124,7 @@ def replay(  # noqa: PLR0913 - one for each way to name an order and a place
         records = await tools.store.read_stream(known_id)
         if not records:
             raise order_not_found(order_id) if order_id is not None else key_not_found(key or "")
-        return await _history(tools, known_id, records, place)
+        return await _history(tools, known_id, records, as_of)
 
     history = run_with_tools(read)
     if as_json:
@@ -135,15 +135,15 @@ def replay(  # noqa: PLR0913 - one for each way to name an order and a place
         output().print(line)
 
 
-def _place_of(**parameters: int | str | None) -> Place:
-    """The `Place` for these parameters of `GET /internal/orders/{order_id}`, under the same rules.
+def _as_of_query(**parameters: int | str | None) -> AsOfQuery:
+    """Parse these parameters by the rules of `GET /internal/orders/{order_id}`.
 
     Raises:
         typer.BadParameter: a parameter breaks a rule, or there are several.
     """
     given = {name: str(value) for name, value in parameters.items() if value is not None}
     try:
-        return place_of(
+        return as_of_query(
             parse_query(urlencode(given, quote_via=quote).encode(), OrderAsOfParameters)
         )
     except BadRequest as error:
@@ -151,17 +151,17 @@ def _place_of(**parameters: int | str | None) -> Place:
 
 
 async def _history(
-    tools: Tools, order_id: UUID, records: Sequence[RecordedEvent], place: Place
+    tools: Tools, order_id: UUID, records: Sequence[RecordedEvent], as_of: AsOfQuery
 ) -> _History:
-    """The history up to a place; by default the whole one, with the claim.
+    """The history as of a version, position or time; by default the whole one, with the claim.
 
     Raises:
-        PulseError: the order did not exist then, or there is no such place.
+        PulseError: the order did not exist then, or the log or its stream ends before that.
     """
     order: OrderView | str
     mapper = tools.store.mapper
-    if place != Place():
-        order = await _order_as_of(tools, order_id, place)
+    if as_of != AsOfQuery():
+        order = await _order_as_of(tools, order_id, as_of)
         records = [record for record in records if record.position <= order.position]
     else:
         try:
@@ -176,9 +176,9 @@ async def _history(
     return _History(views, [readable_event(record, mapper) for record in records], order)
 
 
-async def _order_as_of(tools: Tools, order_id: UUID, place: Place) -> OrderView:
+async def _order_as_of(tools: Tools, order_id: UUID, as_of: AsOfQuery) -> OrderView:
     try:
-        return await tools.past.order(order_id, place, Caller())
+        return await tools.past.order(order_id, as_of, Caller())
     except OrderNotFound:
         raise PulseError("the order did not exist then") from None
     except VersionBeyondStream as error:
@@ -270,10 +270,10 @@ def _request(created: OrderCreated) -> Iterator[Text]:
 def _window(created: OrderCreated) -> Iterator[str]:
     """The requested start and session policy, and the window; no lines if neither was requested."""
     if created.start_at is not None:
-        yield f"  start asked for: {format_time(created.start_at)}"
+        yield f"  requested start: {format_time(created.start_at)}"
     if created.session_policy is not None or created.applied_policy != "NONE":
-        asked = created.session_policy or "none, so the default applies"
-        yield f"  session policy {created.applied_policy}, asked for: {asked}"
+        requested = created.session_policy or "none, so the default applies"
+        yield f"  session policy {created.applied_policy}, requested: {requested}"
     if created.start_at is not None or created.sessions:
         for line in window_lines(created.terms):
             yield f"  {line}"
@@ -304,7 +304,7 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
 
 
 def _what_is_left(order: OrderView) -> Iterator[Text]:
-    """What became of the shares, and what Pulse still does with the remaining ones."""
+    """The shares by state, and what Pulse still does with the remaining ones."""
     if order.order_queue_status in {"PENDING", "IN_PROGRESS", "FAILED"}:
         return
     yield from _section("What is left")

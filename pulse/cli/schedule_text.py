@@ -35,7 +35,7 @@ def draw(
 ) -> Iterator[Text]:
     """A bar per slice, a heading per day, the sum, and the rules that are broken.
 
-    With `states`, each slice has its own as a word, and its bar is drawn accordingly.
+    With `states`, each line also has the slice's state, as a word and by the character of its bar.
     """
     yield Text("")
     yield Text("Schedule, times in UTC", "bold")
@@ -90,7 +90,7 @@ def _verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text
     total = sum(s.quantity for s in slices)
     if terms is None:
         yield Text(
-            f"  sum {total:,} shares; its creation is not readable, so no rule can be checked"
+            f"  sum {total:,} shares; its OrderCreated cannot be read, so no rule is checked"
         )
         return
     broken = broken_rules(terms, slices)

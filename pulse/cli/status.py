@@ -97,9 +97,9 @@ def status(
 
     Shows orders by state (FAILED ones by reason) with the age of the oldest;
     orders with slices that are due; the halts in force; the workers with claims,
-    and whether each is present; the position of the projection; and the audit of
-    the queue against the log: the newest events, for up to 3 s, and what
-    processes with workers found in the background; and the seal. Ages are by the
+    and whether each is present; the position of the projection; the seal; and the
+    audit, which compares the queue with the log: the newest events, for up to
+    3 s, and what processes with workers found in the background. Ages are by the
     database's clock.
 
     Counting reads every row, a fraction of a second for a million orders. If it

@@ -30,7 +30,7 @@ from pulse.wording import counted
 class VerificationTotals(msgspec.Struct):
     """What has been verified, up to `position`; `faults` counts the findings by fault.
 
-    `sealed` counts the entries of the seal, which `signer` signed; it is None if the log is not
+    `sealed` counts the entries of the seal. `signer` signed them; it is None if the log is not
     sealed. `anchors` is how many anchors the tree was compared with. `earlier_anchors` counts those
     of the log before a fork that this log does not include. `forks` are the declared ones. `lost`
     counts the sealed events that are not in the log as signed notes declare; `sealed` does not
@@ -86,7 +86,7 @@ def verify(
     in positions of the log on standard error.
 
     First it compares every event with the seal, and the seal with the signed
-    checkpoint and with the anchors. Where the log is not sealed, it cannot find a
+    checkpoint and with the anchors. If the log is not sealed, it cannot detect a
     history that was replaced as a whole, in the log and in the queue, by another
     valid one. Give --key and --anchors from a place that the administrator of the
     database cannot write. A declared fork (`pulse log fork`) is no finding: it is
@@ -97,13 +97,13 @@ def verify(
     meanwhile.
 
     With the FILE of an evidence pack it needs no Postgres, no network and no
-    settings. It checks that the pack is complete and unchanged, its signature,
-    the proof of each event, and derives every schedule again. Without --key it
-    does not know who signed, and exits with 4. A pack of a period without an
-    entry after it may lack its last events: exit code 5. With --anchors it
-    compares the pack with your own checkpoints, as far as the pack has their
-    hashes; exit code 6 if it could compare none, or if one is larger than the
-    tree of the pack.
+    settings. It checks that the pack is complete and unchanged, checks its
+    signature and the proof of each event, and derives every schedule again.
+    Without --key it does not know who signed, and exits with 4. A pack of a
+    period without an entry after it may lack its last events: exit code 5. With
+    --anchors it compares the pack with your own checkpoints, as far as the pack
+    has their hashes; exit code 6 if it could compare none, or if one is larger
+    than the tree of the pack.
 
     Exit codes: 0 nothing was found. 1 something was found, or no order has the
     id, or the file cannot be read. 2 wrong usage or settings. 3 Postgres cannot

@@ -41,13 +41,13 @@ _MAX_SIZES: Final = 5
 class PackVerification(msgspec.Struct):
     """The result of the check as JSON. A field is null if the check ended before it was known.
 
-    `signer_checked` is whether a key was given that signed, or that is in a chain of rotations with
-    the one that signed. `is_whole` is whether an entry after the period proves that it has no more
-    events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `compared`
-    counts those of --anchors that it could be compared with, of `given`; `larger` are the sizes of
-    those that are larger than the tree of the pack; `earlier` counts those of the log before a
-    fork, which the pack cannot be compared with. `forks` are those that the notes of its keys
-    declare.
+    `signer_checked` is whether the given key signed the pack, or is linked by rotations to the key
+    that did. `is_whole` is whether an entry after the period proves that the period has no more
+    events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `given`
+    counts the checkpoints of --anchors, and `compared` those that the pack could be compared with.
+    `larger` are the sizes of those that are larger than the pack's tree. `earlier` counts those of
+    the log before a fork, which the pack cannot be compared with. `forks` are those that the notes
+    of its keys declare.
     """
 
     selection: Selection | None

@@ -60,7 +60,7 @@ async def watch(
 ) -> None:
     """Show the state every `every_seconds`, until it is cancelled.
 
-    While Postgres is unavailable it says so, and continues.
+    While Postgres is unavailable it shows that, and continues.
     """
     console = output()
     if as_json:

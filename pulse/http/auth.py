@@ -74,7 +74,7 @@ class ServiceTokens:
     def __init__(
         self, tokens: Sequence[ServiceToken], rights: Sequence[ServiceRights] = ()
     ) -> None:
-        given = {of.name: of.rights for of in rights}
+        given = {each.name: each.rights for each in rights}
         self._tokens = [
             (
                 _digest(t.token.reveal()),
@@ -133,8 +133,8 @@ class InternalAuthMiddleware:
         Raises:
             Unauthorized: tokens are set, and none of them was sent.
             Forbidden: no tokens are set and the request may come from another machine; or it names
-                a caller but is not from the gateway; or it is from the gateway and does not name
-                one caller, or callers may not make it.
+                a caller but is not from the gateway; or it is from the gateway, and does not name
+                exactly one caller or is a call that callers may not make.
             BadRequest: the name of the caller is malformed.
         """
         if self._every_path or "internal" in scope["path"]:
@@ -177,23 +177,23 @@ def require_this_machine(scope: Scope, *, sites: Container[bytes] = _OWN_PAGES) 
     only those of `sites` are accepted.
 
     A server may replace the peer's address by one from a proxy's header, so a request with such a
-    header is refused. So is one without a peer address, since proxies use unix sockets.
+    header is refused. So is one without a peer address: a proxy may connect over a Unix socket.
 
     Raises:
         Forbidden: the request may come from another machine or another site.
     """
     peer: Any = scope.get("client")
-    called = False
+    has_host = False
     here = peer and is_loopback(peer[0]) and scope["http_version"] != _PROXY_HTTP_VERSION
     for name, value in scope["headers"]:
         if name == b"host":
-            called = True
+            has_host = True
             here = here and is_own_host(value.decode("latin-1"))
         elif name == b"sec-fetch-site":
             here = here and value in sites
         elif is_proxy_header(name):
             here = False
-    if not (here and called):
+    if not (here and has_host):
         raise Forbidden(NOT_THIS_MACHINE)
 
 
@@ -241,7 +241,7 @@ def _caller_named(raw: bytes) -> Caller:
     except (CallerUnnamable, UnicodeDecodeError):
         raise BadRequest(
             f"{ON_BEHALF_OF} does not name a caller",
-            expected="<issuer>|<subject>, each percent-encoded, with its own % and | encoded too",
+            expected="<issuer>|<subject>, each percent-encoded, including any % and | in it",
         ) from None
 
 
@@ -290,4 +290,4 @@ def require_granted(granted: frozenset[str], wanted: str) -> None:
         Forbidden: they do not.
     """
     if wanted not in granted:
-        raise Forbidden(f"the token does not grant {wanted}", required_scope=wanted)
+        raise Forbidden(f"the token does not grant the scope {wanted}", required_scope=wanted)

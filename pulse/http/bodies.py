@@ -288,7 +288,7 @@ def _undecodable(body: bytes, error: Exception) -> BadRequest:
             expected="JSON in UTF-8 without lone surrogates",
         )
     if isinstance(error, RecursionError):
-        return BadRequest("the body is nested too deeply", expected="a flat JSON object")
+        return BadRequest("the body is nested too deeply", expected="JSON with less nesting")
     if isinstance(error, UnicodeDecodeError):
         return BadRequest("the body is not valid UTF-8", expected="JSON in UTF-8")
     return BadRequest(f"the body is not valid JSON: {error}", expected="JSON in UTF-8")

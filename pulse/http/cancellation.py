@@ -32,7 +32,7 @@ def cancel_route(
     """
 
     async def cancel_order(request: Request[Any, Any, Any], order_id: FromPath[str]) -> Any:  # noqa: ANN401
-        """Cancels everything that is not settled yet: slices, or an order that is not split.
+        """Cancels the slices that are still scheduled, or the whole order if it is not split yet.
 
         Slices that were released stay released: `quantities` has the shares by state, and each
         slice has its `state`. After the response no further slice of the order is released. A

@@ -127,8 +127,8 @@ _NOT_PROCESSED: Final = (
 )
 _NEWER_CODE: Final = "this order was written by newer code than this process runs: retry"
 _UNREADABLE_HISTORY: Final = (
-    "this order's events cannot be read: report it to the operator; /events below this path shows "
-    "them as stored"
+    "this order's events cannot be read: report it to the operator; GET the order's path followed "
+    "by /events shows them as stored"
 )
 _DAMAGED_SEAL: Final = "the seal is damaged: report it to the operator"
 _FAILED: Final = "Pulse failed; the error is in its log"

@@ -43,7 +43,7 @@ class Exchange:
     A body must be complete in time. The request is admitted when it is, before the application
     receives the last part. HEAD is processed as GET and its body dropped. A response that is sent
     before a large body is complete closes the connection. So does the response to a request with an
-    Upgrade header: no byte after it can be read as another protocol.
+    Upgrade header, so that no later byte is read as another protocol.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, admission: Admission) -> None:
@@ -70,7 +70,7 @@ class Exchange:
                 self._read_header(name, value)
         method = scope["method"]
         if scope["http_version"] == "2" and method not in _WITHOUT_BODY:
-            self.body_complete = False  # whatever it declares, the body ends with its stream
+            self.body_complete = False  # in HTTP/2 the body ends with its stream
         if self._length < 0:
             self._length = 0 if self.body_complete else MAX_BATCH_BYTES
         self.weight = 1
@@ -212,12 +212,12 @@ class Exchange:
 
 
 async def allow_head(message: Any, _: object) -> None:  # noqa: ANN401 - Litestar's messages
-    """Add HEAD to Allow wherever GET is. Litestar calls this before it sends a response."""
+    """Add HEAD to an Allow header that has GET. Litestar calls this before it sends a response."""
     if message["type"] != "http.response.start":
         return
     headers = list(message["headers"])
-    for place, (name, value) in enumerate(headers):
+    for index, (name, value) in enumerate(headers):
         methods = value.decode("latin-1").split(", ")
         if name.lower() == b"allow" and "GET" in methods:
-            headers[place] = (name, ", ".join(sorted({*methods, "HEAD"})).encode())
+            headers[index] = (name, ", ".join(sorted({*methods, "HEAD"})).encode())
             message["headers"] = headers

@@ -90,13 +90,13 @@ class HotPaths:
     def wrap(self, framework: ASGIApp) -> ASGIApp:
         """An application that handles the two calls itself, and passes everything else on.
 
-        Exceptions are left to the application around it.
+        It does not handle exceptions: the application that wraps it does.
         """
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             path, method = scope["path"], scope["method"]
             answer: object
-            if scope["query_string"]:  # of an order as of the past, or refused by Litestar's hook
+            if scope["query_string"]:  # for the past, or Litestar's hook refuses it
                 await framework(scope, receive, send)
                 return
             if method == "POST" and path == self._path:

@@ -195,7 +195,7 @@ class RateLimiter:
         """Count a request of this caller.
 
         Raises:
-            TooManyRequests: it is too early; it is not counted.
+            TooManyRequests: the caller exceeds its rate; the request is not counted.
         """
         now = self._clock()
         full_at = max(self._full_at.get(caller, now), now)

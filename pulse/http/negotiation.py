@@ -10,8 +10,8 @@ _WEIGHT: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 def preferred_type(accept: Sequence[str], offered: Sequence[str]) -> str | None:
     """The offered media type that the Accept headers prefer; the first one if several are equal.
 
-    The first one without a header, None if none is accepted. The most specific range that matches
-    a type decides on it. Parameters of media types are ignored.
+    Without a header it is the first one; None if none is accepted. The most specific range that
+    matches a type decides its weight. Parameters of media types are ignored.
     """
     ranges = list(_weighted(accept))
     if not ranges:

@@ -95,10 +95,10 @@ so with a filter a page may be short or empty and have a `next_cursor`.
     ) -> OwnHistory:
         """Every event of the order, oldest first, with the fields that concern the order.
 
-        An event never changes, and only new ones follow. `cancelled_by` is null if anyone but the
-        caller cancelled the order, such as the operator. An event that this version of
-        Pulse cannot read is an `OtherEvent` without data. An unknown id, a malformed one and
-        another caller's order are all 404 `ORDER_NOT_FOUND`.
+        An event never changes; new ones are only appended. `cancelled_by` is null unless the
+        caller itself cancelled the order. An event that this version of Pulse cannot read is an
+        `OtherEvent` without data. An unknown id, a malformed one and another caller's order are all
+        404 `ORDER_NOT_FOUND`.
         """
         scope: Any = request.scope
         require_scope(scope, read_scope)

@@ -1,6 +1,7 @@
 """Query parameters: a struct declares those of a call. An unknown or repeated one is answered 400.
 
-A handler declares its struct as `parameters: NamedDependency[...]`; one without takes none.
+A handler declares its struct as `parameters: NamedDependency[...]`. A handler without that argument
+accepts no query parameters.
 """
 
 from datetime import datetime

@@ -62,7 +62,7 @@ _PAGE: Final = """<!doctype html>
 """
 
 Mounts = Mapping[str, ASGIApp]
-"""Applications by path prefix; the first prefix that matches counts, and the empty one always."""
+"""Applications by path prefix. The first that matches is used; the empty one matches every path."""
 
 
 class RequestObserver:

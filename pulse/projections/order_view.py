@@ -54,10 +54,10 @@ class SliceView(msgspec.Struct, frozen=True, gc=False):
 
 
 class AsOf(msgspec.Struct, frozen=True, gc=False):
-    """The place in the log that an answer about the past reflects, and its moment.
+    """The position of the log that an answer about the past reflects, and its time.
 
-    `position` is the last event of the log that counts. `at` is the requested moment, or else the
-    latest time recorded up to that event.
+    `position` is that of the last event that is included. `at` is the requested time; if none was
+    requested, the latest time recorded up to that event.
     """
 
     position: int

@@ -156,7 +156,11 @@ def test_after_without_a_partial_file_begins_there(log: str, tmp_path: Path) -> 
         ([], 2, "Missing option"),
         (["-o", "x", "--format", "xml"], 2, "expected ndjson or csv"),
         (["-o", "x", "--format", "ndjson", "--slices"], 2, "--slices needs the format csv"),
-        (["-o", "x", "--slices", "--type", "TimedOut"], 2, "type does not select slices"),
+        (
+            ["-o", "x", "--slices", "--type", "TimedOut"],
+            2,
+            "type cannot be combined with rows=slices",
+        ),
         (["-o", "x", "--type", "OrderFilled"], 2, "type is not allowed"),
         (["-o", "x", "--order", "7"], 2, "order_id is not allowed"),
         (["-o", "x", "--from", "yesterday"], 2, "recorded_from is not a valid time"),

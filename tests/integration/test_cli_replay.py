@@ -279,8 +279,8 @@ def test_a_window_in_sessions_is_shown_with_what_was_asked(conninfo: str) -> Non
     created = in_sessions()
     shown = replay_output(conninfo, created, slices_scheduled(created))
     assert (
-        "  start asked for: 2026-03-02T03:45:00.000000Z\n"
-        "  session policy ROLL, asked for: none, so the default applies\n"
+        "  requested start: 2026-03-02T03:45:00.000000Z\n"
+        "  session policy ROLL, requested: none, so the default applies\n"
         "  from 2026-03-02T03:45:00.000000Z to 2026-03-05T03:50:00.000000Z\n"
         "  in the session from 2026-03-02T03:45:00.000000Z to 2026-03-02T03:55:00.000000Z\n"
         "  in the session from 2026-03-03T03:45:00.000000Z to 2026-03-03T03:55:00.000000Z\n"
@@ -290,10 +290,10 @@ def test_a_window_in_sessions_is_shown_with_what_was_asked(conninfo: str) -> Non
     assert "every rule of a schedule holds" in shown
 
 
-def test_the_policy_that_was_asked_for_is_shown(conninfo: str) -> None:
+def test_the_requested_policy_is_shown(conninfo: str) -> None:
     created = order_created(session_policy="NONE")
     shown = replay_output(conninfo, created, slices_scheduled(created))
-    assert "  session policy NONE, asked for: NONE\n" in shown
+    assert "  session policy NONE, requested: NONE\n" in shown
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pulse.application.callers import Caller
 from pulse.application.orders import OrderNotFound
-from pulse.application.past import MomentInFuture, Past, Place, VersionBeyondStream
+from pulse.application.past import AsOfQuery, MomentInFuture, Past, VersionBeyondStream
 from pulse.domain import HALTS_STREAM_ID, Event, Order, evolve
 from pulse.eventstore import EventStore, EventTooNew, PositionBeyondLog
 from pulse.postgres import Database
@@ -67,8 +67,8 @@ def totals_of(orders: dict[UUID, Order]) -> QueueTotals:
     )
 
 
-async def queue_at(past: Past, place: Place) -> tuple[int, QueueTotals]:
-    found = await past.queue(place)
+async def queue_at(past: Past, as_of: AsOfQuery) -> tuple[int, QueueTotals]:
+    found = await past.queue(as_of)
     counts = msgspec.structs.astuple(found.counts)
     return found.as_of_position, QueueTotals(*counts, *msgspec.structs.astuple(found.quantities))
 
@@ -98,8 +98,8 @@ async def test_every_answer_is_the_fold_of_the_log_up_to_there(
     before = 0
     last_at: dict[datetime, int] = {}
     with pytest.raises(OrderNotFound):
-        await past.order(order_ids(rows)[0], Place(position=0), INTERNAL)
-    assert await queue_at(past, Place(position=0)) == (0, QueueTotals())
+        await past.order(order_ids(rows)[0], AsOfQuery(position=0), INTERNAL)
+    assert await queue_at(past, AsOfQuery(position=0)) == (0, QueueTotals())
     for row in rows:
         runmax = max(runmax, row.recorded_at)
         last_at[runmax] = row.position
@@ -111,30 +111,30 @@ async def test_every_answer_is_the_fold_of_the_log_up_to_there(
             expected = msgspec.structs.replace(
                 view_of(order, row.position), as_of=AsOf(row.position, runmax)
             )
-            assert await past.order(order_id, Place(version=version), INTERNAL) == expected
+            assert await past.order(order_id, AsOfQuery(version=version), INTERNAL) == expected
         for order_id in order_ids(rows):
-            place = Place(position=row.position)
+            as_of = AsOfQuery(position=row.position)
             if order_id not in orders:
                 with pytest.raises(OrderNotFound):
-                    await past.order(order_id, place, INTERNAL)
+                    await past.order(order_id, as_of, INTERNAL)
                 continue
             expected = msgspec.structs.replace(
                 view_of(orders[order_id], latest[order_id]), as_of=AsOf(row.position, runmax)
             )
-            assert await past.order(order_id, place, INTERNAL) == expected
+            assert await past.order(order_id, as_of, INTERNAL) == expected
         expected_queue = (row.position, totals_of(orders))
-        assert await queue_at(past, Place(position=row.position)) == expected_queue
+        assert await queue_at(past, AsOfQuery(position=row.position)) == expected_queue
         if row.position - before > 1 and before:  # a position in a gap is as of the event before it
-            assert (await queue_at(past, Place(position=row.position - 1)))[0] == before
+            assert (await queue_at(past, AsOfQuery(position=row.position - 1)))[0] == before
         before = row.position
     for at, position in last_at.items():
-        assert (await queue_at(past, Place(at=at)))[0] == position
+        assert (await queue_at(past, AsOfQuery(at=at)))[0] == position
     first = rows[0].recorded_at
-    just_before = Place(at=first - timedelta(microseconds=1))
+    just_before = AsOfQuery(at=first - timedelta(microseconds=1))
     assert await queue_at(past, just_before) == (0, QueueTotals())
     with pytest.raises(OrderNotFound):
         await past.order(order_ids(rows)[0], just_before, INTERNAL)
-    assert (await queue_at(past, Place()))[0] == rows[-1].position
+    assert (await queue_at(past, AsOfQuery()))[0] == rows[-1].position
 
 
 def order_ids(rows: Sequence[Row]) -> list[UUID]:
@@ -142,30 +142,32 @@ def order_ids(rows: Sequence[Row]) -> list[UUID]:
     return [i for i in dict.fromkeys(found) if i != HALTS_STREAM_ID]
 
 
-async def test_a_place_that_does_not_exist_is_refused(database: Database) -> None:
+async def test_a_version_position_or_time_that_does_not_exist_is_refused(
+    database: Database,
+) -> None:
     created = order_created()
     async with running_store(database) as store:
         await store.append_stored(stored([created, slices_scheduled(created)]))
     past, order_id = past_of(database), created.originator_id
     with pytest.raises(PositionBeyondLog):
-        await past.order(order_id, Place(position=3), INTERNAL)
+        await past.order(order_id, AsOfQuery(position=3), INTERNAL)
     with pytest.raises(PositionBeyondLog):
-        await past.queue(Place(position=3))
-    tomorrow = Place(at=datetime.now(UTC) + timedelta(days=1))
+        await past.queue(AsOfQuery(position=3))
+    tomorrow = AsOfQuery(at=datetime.now(UTC) + timedelta(days=1))
     with pytest.raises(MomentInFuture):
         await past.order(order_id, tomorrow, INTERNAL)
     with pytest.raises(MomentInFuture):
         await past.queue(tomorrow)
     with pytest.raises(VersionBeyondStream) as caught:
-        await past.order(order_id, Place(version=3), INTERNAL)
+        await past.order(order_id, AsOfQuery(version=3), INTERNAL)
     assert caught.value.version == 2
-    for place in (Place(version=1), Place(position=2)):
+    for as_of in (AsOfQuery(version=1), AsOfQuery(position=2)):
         with pytest.raises(OrderNotFound):
-            await past.order(UUID(int=7), place, INTERNAL)
+            await past.order(UUID(int=7), as_of, INTERNAL)
         with pytest.raises(OrderNotFound):
-            await past.order(HALTS_STREAM_ID, place, INTERNAL)
+            await past.order(HALTS_STREAM_ID, as_of, INTERNAL)
         with pytest.raises(OrderNotFound):
-            await past.order(order_id, place, Caller.named("issuer|someone"))
+            await past.order(order_id, as_of, Caller.named("issuer|someone"))
 
 
 async def test_a_version_of_another_program_counts_as_the_one_before(database: Database) -> None:
@@ -173,7 +175,7 @@ async def test_a_version_of_another_program_counts_as_the_one_before(database: D
     foreign = foreign_event(created.originator_id, 2)
     async with running_store(database) as store:
         await store.append_stored([*stored([created]), foreign])
-    order = await past_of(database).order(created.originator_id, Place(version=2), INTERNAL)
+    order = await past_of(database).order(created.originator_id, AsOfQuery(version=2), INTERNAL)
     assert (order.version, order.position) == (1, 2)
 
 
@@ -190,7 +192,7 @@ async def test_an_order_is_never_in_progress_in_the_past(database: Database) -> 
     now = await reader.view(created.originator_id)
     assert now is not None
     assert now.order_queue_status == "IN_PROGRESS"
-    then = await past_of(database).order(created.originator_id, Place(version=1), INTERNAL)
+    then = await past_of(database).order(created.originator_id, AsOfQuery(version=1), INTERNAL)
     assert (then.order_queue_status, then.claimed_by, then.claimed_at) == ("PENDING", None, None)
 
 
@@ -209,11 +211,11 @@ async def test_a_parked_order_counts_as_before_the_event_that_parked_it(
     await project(database)
     assert len(await fetch(database, "SELECT order_id FROM parked_orders")) == 2
     for _ in range(2):
-        assert await queue_at(past_of(database), Place()) == (
+        assert await queue_at(past_of(database), AsOfQuery()) == (
             8,
             QueueTotals(0, 1, 1, 1, 100, 0, 100, 100),
         )
-        assert (await queue_at(past_of(database), Place(position=3)))[1].pending == 1
+        assert (await queue_at(past_of(database), AsOfQuery(position=3)))[1].pending == 1
         await sum_up(database)
 
 
@@ -224,9 +226,9 @@ async def test_a_rebuild_leaves_the_past_as_it_is(database: Database) -> None:
         await store.append_stored(stored([slices_scheduled(one) for one in created[:4]]))
     await project(database)
     await sum_up(database)
-    before = [await queue_at(past_of(database), Place(position=p)) for p in range(11)]
+    before = [await queue_at(past_of(database), AsOfQuery(position=p)) for p in range(11)]
     await Rebuild(database, MAPPER, lambda *_: None).run()
-    assert [await queue_at(past_of(database), Place(position=p)) for p in range(11)] == before
+    assert [await queue_at(past_of(database), AsOfQuery(position=p)) for p in range(11)] == before
     rows = await fetch(database, "SELECT until_position FROM queue_history ORDER BY 1")
     assert rows == [(4,), (8,)]
 
@@ -257,12 +259,12 @@ async def test_events_of_newer_code_are_left_to_newer_code(database: Database) -
     async with running_store(database) as store:
         await store.append_stored([replace(created, state=too_new)])
         with pytest.raises(EventTooNew):
-            await past_of(database).queue(Place())
+            await past_of(database).queue(AsOfQuery())
     await reset_log(database)
     async with running_store(database) as store:
         await store.append_stored([replace(foreign_event(), topic="pulse.domain:OrderAmended")])
     with pytest.raises(EventTooNew):
-        await past_of(database).queue(Place())
+        await past_of(database).queue(AsOfQuery())
 
 
 async def test_too_long_a_rest_is_refused(
@@ -273,13 +275,13 @@ async def test_too_long_a_rest_is_refused(
     async with running_store(database) as store:
         await store.append_stored([foreign_event() for _ in range(4097)])
     with pytest.raises(queue_history.HistoryIncomplete):
-        await past_of(database).queue(Place())
+        await past_of(database).queue(AsOfQuery())
     monkeypatch.setattr(queue_history, "MAX_SCANNED_POSITIONS", 4096)
-    for place in (Place(position=4097), Place(at=START)):
+    for as_of in (AsOfQuery(position=4097), AsOfQuery(at=START)):
         with pytest.raises(queue_history.HistoryIncomplete):
-            await past_of(database).queue(place)
+            await past_of(database).queue(as_of)
     await project(database)
     await HistorySummary(database, MAPPER).run_until_done()
     store, reader = EventStore(database, on_commit=lambda: None), OrderReader(database, MAPPER)
     whole = Past(store, reader, QueueHistory(database, MAPPER))
-    assert (await whole.queue(Place())).as_of_position == 4097
+    assert (await whole.queue(AsOfQuery())).as_of_position == 4097

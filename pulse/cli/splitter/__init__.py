@@ -1,4 +1,4 @@
-"""`pulse splitter`: the splitting kit on the command line."""
+"""`pulse splitter`: draws schedules, and tests other splitters."""
 
 from pulse.cli.splitter.compare import compare, rules
 from pulse.cli.splitter.show import show

@@ -49,13 +49,13 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Test a splitter of your own by every rule and law.
+    """Test your own splitter against every rule and law.
 
     Runs it over generated orders (the whole accepted range with many edge cases;
     the same ones at every run) or stored ones, and checks the slices by every
     rule of a schedule. Then runs six more orders with 2,000 seeds each, to check
     that it favours no position. The first order that fails is shrunk to a minimal
-    one. The output shows the current splitter beside it.
+    one. The output also has the results of the current splitter.
 
     The function takes a pulse.domain.SplitTerms and returns a sequence of
     pulse.domain.Slice. Its module is searched in the working directory first.
@@ -153,27 +153,27 @@ def _wrong(message: str) -> typer.BadParameter:
 def _render(
     name: str, found: "Comparison", smallest: "Failure | None", current: "Comparison"
 ) -> Iterator[Text]:
-    """A table of rules and laws with the candidate beside the current splitter; then failures."""
+    """A table of rules and laws, for the candidate and the current splitter; then failures."""
     orders, version = counted(found.orders, "order"), f"version {CURRENT_SPLITTER_VERSION}"
     width = max(map(len, [*found.broken, *found.laws]))
 
-    def row(rule: str, count: int | None, beside: int | None) -> Text:
-        shown, shown_beside = ("-" if n is None else f"{n:,}" for n in (count, beside))
+    def row(rule: str, count: int | None, of_current: int | None) -> Text:
+        shown, shown_current = ("-" if n is None else f"{n:,}" for n in (count, of_current))
         line = Text(f"  {rule:<{width}}  ")
         line.append(f"{shown:>9}", "green" if count == 0 else "red")
-        return line.append(f"  {shown_beside:>9}", "dim")
+        return line.append(f"  {shown_current:>9}", "dim")
 
-    yield Text(f"{printable(name)} over {orders}, beside splitter {version}", "bold")
+    yield Text(f"{printable(name)} over {orders}, compared with splitter {version}", "bold")
     yield Text(f"  {'orders that break a rule':<{width}}  {'candidate':>9}  {version:>9}", "dim")
     for rule, count in found.broken.items():
         yield row(rule, count, current.broken[rule])
     yield Text("  breaches of a law over many seeds", "dim")
     for law, breaches in found.laws.items():
-        beside = current.laws[law]
+        of_current = current.laws[law]
         yield row(
             law,
             None if breaches is None else len(breaches),
-            None if beside is None else len(beside),
+            None if of_current is None else len(of_current),
         )
         for breach in (breaches or [])[:_MAX_BREACHES]:
             yield Text(f"    {breach}", "red")

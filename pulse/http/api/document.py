@@ -27,7 +27,7 @@ from pulse.http.api.lists import (
     order_query,
     slice_query,
 )
-from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, as_of_query
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady, beyond_log
@@ -55,9 +55,9 @@ _DESCRIPTION: Final = """
 Pulse owns trading orders: it stores a parent order, splits it into time-scheduled slices, releases
 each at its time, and answers what happened, when, and why. This is its internal API, for services.
 
-With service tokens set, calls below `/internal` need one as a bearer token; without any, they are
-answered only to requests made on the same machine, directly and through no proxy. Each call names
-the right that its token needs: `read`, `write` or `halt`. A token has `read` and `write` unless the
+If service tokens are set, calls below `/internal` need one of them as a bearer token. Otherwise
+only direct requests from the same machine are accepted, not through a proxy. Each call names the
+right that its token needs: `read`, `write` or `halt`. A token has `read` and `write` unless the
 operator of Pulse sets other rights for its service.
 """
 _TAGS: Final = {
@@ -71,7 +71,7 @@ _TAGS: Final = {
 }
 _AUTH: Final = (
     fault_of("no service token", lambda: bearer_token([])),
-    Fault("from elsewhere", Forbidden(NOT_THIS_MACHINE)),
+    Fault("from another machine", Forbidden(NOT_THIS_MACHINE)),
 )
 _NOT_READY: Final = NotReady(
     ReadinessReport(
@@ -131,19 +131,19 @@ def _of_events(query: bytes) -> object:
     return event_query(parameters), page_limit(parameters)
 
 
-def _of_order_place(query: bytes) -> object:
-    return place_of(parse_query(query, OrderAsOfParameters))
+def _of_order_as_of(query: bytes) -> object:
+    return as_of_query(parse_query(query, OrderAsOfParameters))
 
 
-def _of_queue_place(query: bytes) -> object:
-    return place_of(parse_query(query, QueueAsOfParameters))
+def _of_queue_as_of(query: bytes) -> object:
+    return as_of_query(parse_query(query, QueueAsOfParameters))
 
 
 def _of_stream(query: bytes, *last_event_ids: str) -> object:
     return feed_query(parse_query(query, StreamParameters), [*last_event_ids])
 
 
-_NO_SUCH_PLACE: Final = (
+_NOT_IN_LOG: Final = (
     Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "position")),
     Fault("in the future", MomentInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
 )
@@ -158,11 +158,11 @@ _DESCRIBED: Final = {
         *FAULTS_OF_PLACING,
         body=ref(OrderSpec),
         answer_headers=[POSITION],
-        also={"200": "The same request again: the order existed already."},
+        other_statuses={"200": "The same request again: the order existed already."},
     ),
     "place_orders": _internal(
         fault_of("no orders", lambda: decode_batch(b"[]")),
-        fault_of("no array", lambda: decode_batch(b"{}")),
+        fault_of("not an array", lambda: decode_batch(b"{}")),
         *FAULTS_OF_BODIES,
         body=_BATCH,
         answer_headers=[POSITION],
@@ -176,16 +176,21 @@ _DESCRIBED: Final = {
     ),
     "read_order": _internal(
         NO_SUCH_ORDER,
-        fault_of("two places", lambda: _of_order_place(b"version=1&position=17")),
-        fault_of("no such version", lambda: _of_order_place(b"version=0")),
+        fault_of(
+            "both a version and a position", lambda: _of_order_as_of(b"version=1&position=17")
+        ),
+        fault_of("no such version", lambda: _of_order_as_of(b"version=0")),
         Fault("a version beyond the order's last", VersionBeyondStream(3)),
-        fault_of("no zone", lambda: _of_order_place(b"at=2026-03-02T09:15:00")),
-        *_NO_SUCH_PLACE,
+        fault_of("no zone", lambda: _of_order_as_of(b"at=2026-03-02T09:15:00")),
+        *_NOT_IN_LOG,
     ),
     "read_queue": _internal(
-        fault_of("two places", lambda: _of_queue_place(b"position=17&at=2026-03-02T03:45:00Z")),
-        fault_of("no zone", lambda: _of_queue_place(b"at=2026-03-02T09:15:00")),
-        *_NO_SUCH_PLACE,
+        fault_of(
+            "both a position and a time",
+            lambda: _of_queue_as_of(b"position=17&at=2026-03-02T03:45:00Z"),
+        ),
+        fault_of("no zone", lambda: _of_queue_as_of(b"at=2026-03-02T09:15:00")),
+        *_NOT_IN_LOG,
         Fault("the history is incomplete", HistoryIncomplete()),
     ),
     "read_history": _internal(NO_SUCH_ORDER),
@@ -213,13 +218,13 @@ _DESCRIBED: Final = {
             "a media type that is not offered", lambda: form_of(["application/xml"], "events")
         ),
         Fault("too many exports and streams", TooManyStreams(100)),
-        also_as=(NDJSON, CSV),
+        other_media_types=(NDJSON, CSV),
     ),
     "stream_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
         fault_of("an unknown type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
         fault_of("an invalid partition", lambda: _of_stream(b"partition=4/4")),
-        fault_of("no position", lambda: _of_stream(b"", "x")),
+        fault_of("not a position", lambda: _of_stream(b"", "x")),
         Fault("too many streams", TooManyStreams(100)),
         headers={
             LAST_EVENT_ID: "the id of the last message that was received, a position; it takes "
@@ -230,7 +235,7 @@ _DESCRIBED: Final = {
         *FAULTS_OF_HALTING,
         body=ref(HaltRequest),
         answer_headers=[POSITION],
-        also={"200": "The same halt was already in force. It is unchanged."},
+        other_statuses={"200": "The same halt was already in force. It is unchanged."},
     ),
     "list_halts": _internal(
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))

@@ -38,8 +38,8 @@ _RETRY_SECONDS: Final = 1.0
 """The pause before another read after the database was unavailable, and before a reconnect."""
 _PARTITION: Final = re.compile(r"([0-9]{1,4})/([0-9]{1,4})")
 _PARTITION_EXPECTED: Final = (
-    f"k/n with 0 <= k < n <= {MAX_PARTITIONS}, such as 0/4: orders whose id as an integer modulo n "
-    "is k"
+    f"k/n with 0 <= k < n <= {MAX_PARTITIONS}, such as 0/4; it selects the orders whose id, as an "
+    "integer modulo n, is k"
 )
 _LIMITS: Final = FeedLimits()
 _HEADERS: Final[RawHeaders] = [
@@ -67,7 +67,7 @@ class StreamParameters(msgspec.Struct, frozen=True):
     partition: Annotated[str, Meta(description=_PARTITION_EXPECTED)] | None = None
 
 
-class _Place(msgspec.Struct, frozen=True):
+class _ReadPosition(msgspec.Struct, frozen=True):
     """The data of the events `log` and `heartbeat`."""
 
     position: int
@@ -179,7 +179,7 @@ class EventStream(Response[str]):
                 await self._send(content, send)
             reader.sent_position = reader.position
             if clock() >= heartbeat_at:
-                await self._send(_place("heartbeat", reader), send)
+                await self._send(_read_position("heartbeat", reader), send)
                 heartbeat_at = clock() + limits.heartbeat_seconds
             wait_seconds = heartbeat_at - clock()
             try:
@@ -206,11 +206,11 @@ async def _end_on_disconnect(receive: Receive, reader: EventReader) -> None:
 
 
 def _opening(reader: EventReader) -> bytes:
-    return b"retry: %d\n%b" % (int(_RETRY_SECONDS * 1000), _place("log", reader))
+    return b"retry: %d\n%b" % (int(_RETRY_SECONDS * 1000), _read_position("log", reader))
 
 
-def _place(kind: str, reader: EventReader) -> bytes:
-    return _control(kind, reader.position, _Place(reader.position, str(reader.log_id)))
+def _read_position(kind: str, reader: EventReader) -> bytes:
+    return _control(kind, reader.position, _ReadPosition(reader.position, str(reader.log_id)))
 
 
 def _end(reader: EventReader) -> bytes:

@@ -34,7 +34,7 @@ MAX_EVENTS_A_PAGE: Final = 1000
 _DEFAULT_EVENTS_A_PAGE: Final = 100
 _LIMIT_TEXT: Final = (
     f"a page in JSON: 1 to {MAX_EVENTS_A_PAGE}, by default {_DEFAULT_EVENTS_A_PAGE}; NDJSON and "
-    "CSV: the most rows of events, or the most orders of slices, by default no limit"
+    "CSV: the maximum number of events or, with rows=slices, of orders; by default no limit"
 )
 
 
@@ -79,8 +79,8 @@ To read the whole log in pages, start with `after=0` and send each page's `next_
 now, where `next_after` equals the `after` that was sent: poll again from there.
 
 Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; both need a zone and
-are compared with the recorded times, each event counting from the latest time that was recorded up
-to it. Together they give a part of the log without gaps.
+are compared with the latest `recorded_at` of an event and all events before it. So they give a part
+of the log without gaps, even if the database's clock was set back.
 
 **An empty page is not the end**: with `type` one call scans at most {MAX_SCANNED:,} events, so a
 page may have few events of that type or none, and `next_after` still advances.
@@ -105,11 +105,11 @@ def event_query(parameters: EventParameters) -> EventQuery:
     """The requested events.
 
     Raises:
-        BadRequest: the times are in the wrong order.
+        BadRequest: the times are in the wrong order, or `type` is combined with slices.
     """
     require_times_in_order(parameters, "recorded_from", "recorded_before")
     if parameters.rows == "slices" and parameters.type is not None:
-        raise parameter_error("type", "does not select slices", "rows=events with type")
+        raise parameter_error("type", "cannot be combined with rows=slices", "only one of them")
     return EventQuery(
         limit=parameters.limit,
         after=min(parameters.after, LAST_POSITION),  # no position is larger
@@ -121,7 +121,7 @@ def event_query(parameters: EventParameters) -> EventQuery:
 
 
 def page_limit(parameters: EventParameters) -> int:
-    """The most events of a page in JSON.
+    """The maximum number of events in a page in JSON.
 
     Raises:
         BadRequest: the limit is too high for a page.

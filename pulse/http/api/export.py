@@ -136,18 +136,18 @@ def form_of(accept: Sequence[str], rows: Rows) -> LogForm | None:
     """The format that the request accepts; None for a page in JSON, which is the default.
 
     Raises:
-        BadRequest: 406, if none of the three is accepted; or slices in another form than CSV.
+        BadRequest: 406 if none of the three is accepted; 400 for slices in another format than CSV.
     """
     kind = preferred_type(accept, OFFERED)
     if kind is None:
         raise BadRequest(
-            f"this call does not offer what Accept asks for: it offers {', '.join(OFFERED)}",
+            f"Accept allows no media type of this call: send one of {', '.join(OFFERED)}",
             status=406,
             code="NOT_ACCEPTABLE",
             offered=list(OFFERED),
         )
     if rows == "slices":
         if kind != CSV:
-            raise parameter_error("rows", "needs another form", f"slices only with Accept: {CSV}")
+            raise parameter_error("rows", "is slices, which only CSV has", f"Accept: {CSV}")
         return "csv-slices"
     return {JSON: None, NDJSON: "ndjson", CSV: "csv"}[kind]

@@ -129,7 +129,7 @@ class SlicePage(msgspec.Struct, frozen=True):
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
     """Where the next page of orders starts in a log; `filters` is a digest of the filters.
 
-    `as_of` is the position that the page before reflected, which the next one must reflect, too. It
+    `as_of` is the position that the page before reflected: the next page must reflect it too. It
     is 0 if no page can be older than the page before it.
     """
 
@@ -142,7 +142,7 @@ class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
 class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
     """Where the next page of slices starts in a log; the first fields are the filters.
 
-    `as_of` is that of an `OrderCursor`.
+    `as_of` is as in `OrderCursor`.
     """
 
     scheduled_from: ZonedTime | None
@@ -299,21 +299,21 @@ def next_slice_cursor_of(
     may_go_back: bool,
 ) -> str | None:
     """The cursor of the page of slices after this one, between the same two times."""
-    place = page.next_after
-    if place is None or page.log_id is None:
+    after = page.next_after
+    if after is None or page.log_id is None:
         return None
     as_of = page.as_of_position if may_go_back else 0
     return encode_cursor(
-        SliceCursor(begin, end, place.scheduled_at, place.created_position, page.log_id, as_of)
+        SliceCursor(begin, end, after.scheduled_at, after.created_position, page.log_id, as_of)
     )
 
 
 _NOT_OLDER: Final = f"""
 A list may be read on a replica of the database, so it may lack what was just written. To see a
-write, send the `X-Pulse-Position` of its answer as `min_position`: the page is not older. The call
-waits for that up to {MAX_WAIT_SECONDS:g} s, then it is 503, and `details.position` says what the
-list reflects. A `min_position` beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A page is
-never older than the page whose cursor it was asked with.
+write, send the `X-Pulse-Position` of its response as `min_position`: the page reflects the log at
+least up to that position. The call waits up to {MAX_WAIT_SECONDS:g} s for it; then it is 503, and
+`details.position` is the position that the list reflects. A `min_position` beyond the end of the
+log is 400 `POSITION_BEYOND_LOG`. A page is never older than the page that returned its cursor.
 """.strip()
 
 
@@ -376,12 +376,12 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         """Slices of all orders, read from the projection, each with its `state` as projected.
 
         `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
-        `scheduled_from`. Both need a zone. They are compared with all their fraction digits, while
-        slices have whole microseconds. `+` in a time is a plus, encoded or not. Send `next_cursor`
+        `scheduled_from`. Both need a zone. All their fraction digits are compared; times of
+        slices have whole microseconds. `+` in a time may be sent unencoded. Send `next_cursor`
         as `cursor`, with the same filters, for the next page; null marks the last one. A slice
         that is added later, at a time before the cursor, is on no later page.
 
-        `min_position` is that of the list of orders.
+        `min_position` works as in `GET /internal/orders`.
         """
         try:
             page = await queries.slices(slice_query(parameters))

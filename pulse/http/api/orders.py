@@ -85,7 +85,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def read_history(request: Request[Any, Any, Any], order_id: FromPath[str]) -> History:
         """Each event has a `type` and the `data` of that type, as they are stored.
 
-        The log is append-only: an event never changes, and only new ones follow. Events that this
+        The log is append-only: an event never changes. Events that this
         version of Pulse cannot read are included. An unknown id and a malformed one are both 404
         `ORDER_NOT_FOUND`.
         """
@@ -112,9 +112,9 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         """
         scope: Any = request.scope
         body = await receive_json(scope, request.receive, MAX_ORDER_BYTES)
-        asked = read_preview_request(body)
-        seed = None if asked.split_seed is msgspec.UNSET else int(asked.split_seed, 16)
-        return orders.preview(asked.spec, seed, caller_in(scope), trace_in(scope))
+        wanted = read_preview_request(body)
+        seed = None if wanted.split_seed is msgspec.UNSET else int(wanted.split_seed, 16)
+        return orders.preview(wanted.spec, seed, caller_in(scope), trace_in(scope))
 
     cancel_order = cancel_route("/internal/orders", orders, positions=True)
     return [place_orders, preview_order, cancel_order, read_history]

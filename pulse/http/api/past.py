@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Meta
 
-from pulse.application.past import Past, Place, QueueAsOf
+from pulse.application.past import AsOfQuery, Past, QueueAsOf
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.asgi import caller_in
@@ -25,7 +25,7 @@ _VERSION: Final = Meta(
     ge=1, le=LAST_POSITION, description="as of this version, the number of an event in its stream"
 )
 _POSITION: Final = Meta(
-    ge=0, description="as of this position of the log: later events do not count"
+    ge=0, description="as of this position of the log: later events are not included"
 )
 _AT: Final = Meta(
     tz=True,
@@ -35,7 +35,7 @@ _AT: Final = Meta(
 
 
 class OrderAsOfParameters(msgspec.Struct, frozen=True):
-    """The query parameters of an order as of the past; at most one may be given."""
+    """The query parameters for the past of an order; at most one may be given."""
 
     version: Annotated[int, _VERSION] | None = None
     position: Annotated[int, _POSITION] | None = None
@@ -43,14 +43,14 @@ class OrderAsOfParameters(msgspec.Struct, frozen=True):
 
 
 class QueueAsOfParameters(msgspec.Struct, frozen=True):
-    """The query parameters of the queue as of the past; at most one may be given."""
+    """The query parameters for the past of the queue; at most one may be given."""
 
     position: Annotated[int, _POSITION] | None = None
     at: Annotated[datetime, _AT] | None = None
 
 
-def place_of(parameters: OrderAsOfParameters | QueueAsOfParameters) -> Place:
-    """The requested place.
+def as_of_query(parameters: OrderAsOfParameters | QueueAsOfParameters) -> AsOfQuery:
+    """The requested version, position or time.
 
     Raises:
         BadRequest: more than one is given.
@@ -63,11 +63,11 @@ def place_of(parameters: OrderAsOfParameters | QueueAsOfParameters) -> Place:
     position = values["position"]
     if position is not None:
         values["position"] = min(position, LAST_POSITION)  # no position is larger
-    return Place(**values)
+    return AsOfQuery(**values)
 
 
 def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
-    """The routes over these use cases. One order now is read as on the hot path."""
+    """The routes over these use cases. Without parameters an order is read as on the hot path."""
 
     @get(
         "/internal/orders/{order_id:str}",
@@ -90,21 +90,22 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another
         caller's order at the gateway.
 
-        With `version`, `position` or `at` it is the order as its events up to then determine it,
-        with `as_of`: the last event of the log that counts, and the time. It is never IN_PROGRESS,
-        because claims are not events. `at` is compared with the recorded times, each event counting
-        from the latest time that was recorded up to it, so moments ascend with positions. Before
-        its creation the order is 404 `ORDER_NOT_FOUND`; a position beyond the end of the log is 400
-        `POSITION_BEYOND_LOG`. For a time within the last seconds an event may still be added: send
-        `as_of.position` as `position` to get exactly the same answer again.
+        With `version`, `position` or `at` the response is the order as of then, computed from its
+        events. `as_of` has the position of the last event that is included, and the time. The
+        order is never IN_PROGRESS, because claims are not events. `at` is compared with the latest
+        `recorded_at` of an event and all events before it, so an event is never included without
+        the events before it. Before its creation the order is 404 `ORDER_NOT_FOUND`; a position
+        beyond the end of the log is 400 `POSITION_BEYOND_LOG`. For a time within the last seconds
+        an event may still be added: send `as_of.position` as `position` to get exactly the same
+        response again.
         """
-        place = place_of(parameters)
-        if place == Place():
+        as_of = as_of_query(parameters)
+        if as_of == AsOfQuery():
             answer: OrderView = await hot_paths.read(request.scope, order_id)
             return answer
         scope: Any = request.scope
         try:
-            return await past.order(order_id_of(order_id), place, caller_in(scope))
+            return await past.order(order_id_of(order_id), as_of, caller_in(scope))
         except PositionBeyondLog as error:
             raise beyond_log(error, "position") from None
 
@@ -116,16 +117,17 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         response_description="The counts by status, and the quantities.",
     )
     async def read_queue(parameters: NamedDependency[QueueAsOfParameters]) -> QueueAsOf:
-        """The queue as of a `position` or a time `at`; by default the end of the log.
+        """The queue as of a `position` or a time `at`; by default as of the end of the log.
 
-        `counts` are the orders by status, `quantities` their shares by state. Both come from the
-        events up to `as_of_position` alone, whatever the projection's lag. So no order is
-        IN_PROGRESS: claimed orders count as PENDING. A parked order counts as it was before the
-        event that parked it. For a time within the last seconds an event may still be added: send
-        `as_of_position` as `position` to get exactly the same answer again.
+        `counts` are the orders by status, `quantities` their shares by state. Both are computed
+        only from the events up to `as_of_position`, so the projection's lag has no effect. Claims
+        are not events: no order is IN_PROGRESS, and claimed orders count as PENDING. A parked order
+        counts as it was before the event that parked it. For a time within the last seconds an
+        event may still be added: send `as_of_position` as `position` to get exactly the same
+        response again.
         """
         try:
-            return await past.queue(place_of(parameters))
+            return await past.queue(as_of_query(parameters))
         except PositionBeyondLog as error:
             raise beyond_log(error, "position") from None
 

@@ -123,7 +123,7 @@ def _static_route() -> HTTPRouteHandler:
 
 
 class RootPage:
-    """The application at `/` beside the other mounts: it redirects browsers to the console.
+    """The application at `/`, next to the other mounts: it redirects browsers to the console.
 
     A request that does not accept HTML, or that has another path, is not found.
     """

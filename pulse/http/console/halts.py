@@ -77,7 +77,7 @@ def halt_routes(
     async def set_halt(
         request: AnyRequest, form: NamedDependency[HaltForm]
     ) -> Response[str] | Response[bytes]:
-        """Ask for a confirmation; with it, halt."""
+        """Set the halt if it is confirmed; otherwise show the page that confirms it."""
         try:
             wanted = _halt_request(form)
         except OrderRefused as error:
@@ -155,7 +155,7 @@ class _HaltPages:
     async def unreadable(
         self, request: AnyRequest, error: Exception, form: HaltForm = _EMPTY
     ) -> Response[str]:
-        """The same page if the halts cannot be read, so that nothing was changed."""
+        """The page if the halts cannot be read, after an action that therefore changed nothing."""
         status, _ = answer_for(error)
         return await self.all(request, form, status=status)
 

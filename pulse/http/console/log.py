@@ -28,15 +28,15 @@ LOG_PATH: Final = f"{CONSOLE_PATH}/log"
 
 _EVENTS_A_PAGE: Final = 30
 _MAX_EVENTS_A_PAGE: Final = 200
-_Place = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
+_Position = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 
 
 class LogParameters(msgspec.Struct, frozen=True):
     """Which events are shown: of one type, before or after a position, or the latest."""
 
     type: EventType | None = None
-    after: _Place | None = None
-    before: _Place | None = None
+    after: _Position | None = None
+    before: _Position | None = None
     limit: Annotated[int, Meta(ge=1, le=_MAX_EVENTS_A_PAGE)] = _EVENTS_A_PAGE
 
 
@@ -116,15 +116,15 @@ async def _events(orders: InProcessOrders, parameters: LogParameters) -> Events:
     )
 
 
-def _link(parameters: LogParameters, **place: int) -> str:
+def _link(parameters: LogParameters, **position: int) -> str:
     limit = None if parameters.limit == _EVENTS_A_PAGE else parameters.limit
-    return link(LOG_PATH, type=parameters.type, limit=limit, **place)
+    return link(LOG_PATH, type=parameters.type, limit=limit, **position)
 
 
 def verdict_of(status: SealStatus | None) -> Verdict:
     """Whether the log can be trusted, as far as this process can tell."""
     if status is None:
-        return Verdict("", "Not known: this process may not read the tables of the seal.")
+        return Verdict("", "Not known: this process has no right to read the tables of the seal.")
     if status.health.verifier_key is None:
         return Verdict(
             "", "Not sealed: a change to the log can go unnoticed. To seal it, set PULSE_SEAL_KEY."
@@ -145,7 +145,7 @@ def _verdict_without_faults(status: SealStatus) -> Verdict:
     if status.key_origin == "DATABASE":
         return Verdict(
             "notice-good",
-            "Sealed. The signature is right for the key in the database; check it with the "
+            "Sealed. The signature is valid for the key in the database; check it with the "
             "verifier key that you were given.",
         )
-    return Verdict("notice-good", "Sealed, and the signature is right for the key of this process.")
+    return Verdict("notice-good", "Sealed, and the signature is valid for the key of this process.")

@@ -17,7 +17,7 @@ _ACTORS: Final = (
     *("cancelled_by", "halted_by", "resumed_by"),
     *("worker", "detected_by", "placed_by"),
 )
-"""The fields that name who caused an event, the first that an event has.
+"""The fields that name who caused an event. The first one that an event has is used.
 
 `placed_by` is the last: in the halt of a caller it is the caller whose orders are halted.
 """
@@ -35,7 +35,7 @@ _KINDS: Final = {
 
 
 class EventRow(NamedTuple):
-    """An event as the page shows it. `json` is cut if it is `cut`."""
+    """An event as the page shows it. If `cut`, `json` is only the beginning."""
 
     event: EventView
     kind: str

@@ -19,24 +19,24 @@ from pulse.application.event_view import LogEntry
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
-from pulse.application.past import Past, Place
+from pulse.application.past import AsOfQuery, Past
 from pulse.domain import NothingToCancel, OrderCreated, OrderRefused
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, PositionBeyondLog
-from pulse.http.api.past import OrderAsOfParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, as_of_query
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_cancel_request
 from pulse.http.console.charts.quantities import parts_of, quantities_chart
 from pulse.http.console.charts.schedule import even_share, schedule_chart
 from pulse.http.console.known_halts import NO_HALTS, read_halts
 from pulse.http.console.order_facts import (
-    asked_for,
     cancellation_of,
     commands_for,
+    facts_of,
     reason_not_recorded,
     slice_rows,
+    state_sentences,
     versions_of,
-    what_happens,
 )
 from pulse.http.console.order_filters import ORDERS_PATH
 from pulse.http.console.order_history import raw_json, step_of, steps_of
@@ -82,14 +82,15 @@ class CancelForm(msgspec.Struct, frozen=True):
 
 
 class _Shown(NamedTuple):
-    """The order as of the requested place; None if it cannot be read, with the problem.
+    """The order as of `as_of`; None if it cannot be read, and `problem` says why.
 
-    `fault` is why the place is not possible, with its status; then this is the order now.
+    If the request is invalid, `fault` says why, `status` is its HTTP status, and `order` is the
+    order now.
     """
 
     order: OrderView | None
     problem: str | None
-    place: Place
+    as_of: AsOfQuery
     fault: str | None = None
     status: int = 200
 
@@ -110,7 +111,7 @@ def order_routes(
         entries = await orders.entries(known_id, caller)
         shown = await _read(orders, past, known_id, caller, request.scope["query_string"])
         parked_at = await orders.parked_at(known_id)
-        known = NO_HALTS if shown.place != Place() else await read_halts(halts)
+        known = NO_HALTS if shown.as_of != AsOfQuery() else await read_halts(halts)
         return page(
             request,
             "order.html",
@@ -118,10 +119,10 @@ def order_routes(
             active="orders",
             status=shown.status,
             **_context(known_id, entries, shown, parked_at, clock()),
-            sentences=what_happens(shown.order, known) if shown.order else [],
+            sentences=state_sentences(shown.order, known) if shown.order else [],
             commands=commands_for(
                 known_id,
-                shown.place,
+                shown.as_of,
                 f"{_origin(request)}{api_prefix}",
                 with_token=session_in(request.scope).by_cookie,
             ),
@@ -164,7 +165,7 @@ def order_routes(
     async def cancel_order(
         request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelForm]
     ) -> Response[str] | Response[bytes]:
-        """Cancel the unsettled slices, then show the order; if there are none, show why not."""
+        """Cancel the scheduled slices and show the order; if there are none, show why not."""
         scope: Any = request.scope
         known_id, caller = order_id_of(order_id), caller_in(scope)
         try:
@@ -191,12 +192,12 @@ def order_routes(
 async def _read(
     orders: InProcessOrders, past: Past, order_id: UUID, caller: Caller, query_string: bytes
 ) -> _Shown:
-    """The order at the place that the query names; now, if that is not possible."""
+    """The order as of the query's version, position or time; if that is invalid, the order now."""
     fault, status = None, 200
     try:
-        place = _place_in(query_string)
-        if place != Place():
-            return _Shown(await past.order(order_id, place, caller), None, place)
+        as_of = _as_of_in(query_string)
+        if as_of != AsOfQuery():
+            return _Shown(await past.order(order_id, as_of, caller), None, as_of)
     except DatabaseUnavailable:
         raise
     except OrderNotFound:
@@ -207,7 +208,7 @@ async def _read(
         )
         fault = body.message
     try:
-        return _Shown(await orders.order(order_id, caller), None, Place(), fault, status)
+        return _Shown(await orders.order(order_id, caller), None, AsOfQuery(), fault, status)
     except DatabaseUnavailable:
         raise
     except OrderNotFound:
@@ -216,17 +217,17 @@ async def _read(
         problem = _NEWER
     except PulseError as error:
         problem = _UNREADABLE.format(why=error)
-    return _Shown(None, problem, Place(), fault, status)
+    return _Shown(None, problem, AsOfQuery(), fault, status)
 
 
-def _place_in(query_string: bytes) -> Place:
-    """The place that the query names; a form sends its empty fields too, which are left out.
+def _as_of_in(query_string: bytes) -> AsOfQuery:
+    """The version, position or time in the query. Empty fields, which a form sends, are ignored.
 
     Raises:
         BadRequest: a parameter is unknown, repeated or invalid, or there is more than one.
     """
     given = [pair for pair in query_string.split(b"&") if pair.partition(b"=")[2]]
-    return place_of(parse_query(b"&".join(given), OrderAsOfParameters))
+    return as_of_query(parse_query(b"&".join(given), OrderAsOfParameters))
 
 
 async def _readable(orders: InProcessOrders, order_id: UUID, caller: Caller) -> OrderView | None:
@@ -246,9 +247,9 @@ def _context(
     now: datetime,
 ) -> dict[str, Any]:
     """What the template of an order shows."""
-    order, place = shown.order, shown.place
-    is_past = place != Place()
-    visible = [entry for entry in entries if _counts(entry, order, place)]
+    order, as_of = shown.order, shown.as_of
+    is_past = as_of != AsOfQuery()
+    visible = [entry for entry in entries if _is_shown(entry, order, as_of)]
     first = entries[0].event
     created = first if isinstance(first, OrderCreated) else None
     is_foreign = not is_past and order is not None and entries[-1].view.version > order.version
@@ -261,7 +262,7 @@ def _context(
         "is_past": is_past,
         "fault": shown.fault,
         "problems": _problems(shown, is_foreign=is_foreign, parked_at=parked_at),
-        "facts": asked_for(created, order.window if order else None) if created else [],
+        "facts": facts_of(created, order.window if order else None) if created else [],
         "chart": chart,
         "even_share": even_share(created.terms) if created and chart else None,
         "has_sessions": created is not None and bool(created.sessions),
@@ -292,10 +293,10 @@ def _position(order: OrderView | None, entries: Sequence[LogEntry]) -> int:
     return entries[-1].view.position
 
 
-def _counts(entry: LogEntry, order: OrderView | None, place: Place) -> bool:
-    """Whether the event is at the place or before it."""
-    if place.version is not None:
-        return entry.view.version <= place.version
+def _is_shown(entry: LogEntry, order: OrderView | None, as_of: AsOfQuery) -> bool:
+    """Whether the page shows the event: it is not later than the shown version or position."""
+    if as_of.version is not None:
+        return entry.view.version <= as_of.version
     if order is None or not order.as_of:
         return True
     return entry.view.position <= order.as_of.position

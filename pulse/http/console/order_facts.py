@@ -9,7 +9,7 @@ from uuid import UUID
 from pulse.application.event_view import LogEntry
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.notices import target_text
-from pulse.application.past import Place
+from pulse.application.past import AsOfQuery
 from pulse.domain import (
     OrderCancelled,
     OrderCreated,
@@ -82,7 +82,7 @@ class Cancellation(NamedTuple):
     released: int
 
 
-def asked_for(created: OrderCreated, window: Window | None) -> list[Fact]:
+def facts_of(created: OrderCreated, window: Window | None) -> list[Fact]:
     """What the caller requested, and what Pulse recorded with it.
 
     `window` is None if the order cannot be read.
@@ -105,11 +105,11 @@ def _request_facts(created: OrderCreated) -> Iterator[Fact]:
 
 def _window_facts(created: OrderCreated, window: Window | None) -> Iterator[Fact]:
     if created.start_at is None:
-        yield Fact("Start asked for", "none: at acceptance")
+        yield Fact("Requested start", "none: at acceptance")
     else:
-        yield Fact("Start asked for", created.start_at, "time")
-    asked, applied = created.session_policy, created.applied_policy
-    yield Fact("Session policy", asked or f"none asked for; {applied} applied")
+        yield Fact("Requested start", created.start_at, "time")
+    requested, applied = created.session_policy, created.applied_policy
+    yield Fact("Session policy", requested or f"none requested; {applied} applied")
     yield Fact("Window from", created.window_starts_at, "time")
     if window is not None:
         yield Fact("Window to", window.ends_at, "time")
@@ -126,7 +126,7 @@ def _origin_facts(created: OrderCreated) -> Iterator[Fact]:
     yield Fact("Split seed", f"{created.split_seed}, splitter version {created.splitter_version}")
 
 
-def what_happens(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
+def state_sentences(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
     """What the order waits for, or how it ended, in sentences. Halts stop its releases."""
     match order.order_queue_status:
         case "PENDING":
@@ -145,7 +145,7 @@ def what_happens(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
 def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
     """What Pulse still does with an order that is split."""
     if order.quantities.cancelled:
-        yield "What was left of it was cancelled after it was split."
+        yield "Its remaining shares were cancelled after it was split."
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
         yield "No share remains: the order no longer changes."
@@ -211,12 +211,12 @@ def _delay(scheduled_at: datetime, settled_at: datetime | None) -> str | None:
 
 
 def commands_for(
-    order_id: UUID, place: Place, base_url: str, *, with_token: bool
+    order_id: UUID, as_of: AsOfQuery, base_url: str, *, with_token: bool
 ) -> tuple[Command, ...]:
     """The commands that show the same order in a terminal."""
     chosen = {
         name: value if isinstance(value, int) else value.isoformat()
-        for name, value in _chosen(place)
+        for name, value in _chosen(as_of)
     }
     query = "".join(f"?{name}={str(value).replace('+', '%2B')}" for name, value in chosen.items())
     url = shlex.quote(f"{base_url}/internal/orders/{order_id}{query}")
@@ -228,11 +228,11 @@ def commands_for(
     )
 
 
-def _chosen(place: Place) -> Iterator[tuple[str, int | datetime]]:
+def _chosen(as_of: AsOfQuery) -> Iterator[tuple[str, int | datetime]]:
     values: Mapping[str, int | datetime | None] = {
-        "version": place.version,
-        "position": place.position,
-        "at": place.at,
+        "version": as_of.version,
+        "position": as_of.position,
+        "at": as_of.at,
     }
     for name, value in values.items():
         if value is not None:

@@ -78,7 +78,7 @@ def orders_path(**parameters: str) -> str:
 
 
 def _as_sent(pairs: Iterable[bytes]) -> dict[str, str]:
-    """The parameters as text, even invalid ones. Of a repeated one the first counts."""
+    """The parameters as text, even invalid ones. Of a repeated one the first is used."""
     sent: dict[str, str] = {}
     for pair in pairs:
         raw_name, _, raw_value = pair.partition(b"=")

@@ -47,7 +47,7 @@ class _Series(NamedTuple):
     kind: str
     title: str
     unit: str
-    of: Callable[[MinuteSums], int]
+    value_of: Callable[[MinuteSums], int]
 
 
 _SERIES: Final = (
@@ -88,8 +88,8 @@ def _charts(minutes: Sequence[MinuteSums]) -> list[_Chart]:
     top_orders = top_of([max(minute.accepted, minute.split) for minute in minutes])
     top_quantity = top_of([minute.released_quantity for minute in minutes])
     charts = []
-    for kind, title, unit, of in _SERIES:
-        bars = [(minute.minute, of(minute)) for minute in minutes]
+    for kind, title, unit, value_of in _SERIES:
+        bars = [(minute.minute, value_of(minute)) for minute in minutes]
         total, most = sum(n for _, n in bars), max((n for _, n in bars), default=0)
         label = f"{title}: {total:,} {unit} in the last hour, at most {most:,} in a minute."
         top = top_quantity if kind == "released" else top_orders

@@ -33,7 +33,7 @@ async def read_list(
     query: Query,
     read: Callable[[Query], Awaitable[Page]],
 ) -> Page:
-    """A page of the list that reflects the person's last write, if the queue reflects it in time.
+    """A page of the list that reflects the user's last write, unless the queue is too far behind.
 
     Raises:
         BadRequest: the position that the query itself names is beyond the end of the log.

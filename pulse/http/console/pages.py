@@ -165,7 +165,7 @@ async def read_request(request: AnyRequest) -> None:
 
     Raises:
         BadRequest: one is unknown, repeated or invalid, or the body is not a form.
-        Forbidden: a POST has not the CSRF token of its session.
+        Forbidden: a POST does not have the CSRF token of its session.
     """
     await prepare_page(request)
     query: bytes = request.scope["query_string"]
@@ -210,8 +210,8 @@ def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]
     if isinstance(error, CrossSiteNavigation):
         path: str = scope["raw_path"].decode("latin-1")
         query: str = scope["query_string"].decode("latin-1")
-        there = f"{path}?{query}" if query else path
-        return 200, {}, _render(scope, "arrival.html", title="Pulse", there=there)
+        requested = f"{path}?{query}" if query else path
+        return 200, {}, _render(scope, "cross_site_link.html", title="Pulse", requested=requested)
     status, body = answer_for(error)
     text = _render(
         scope,

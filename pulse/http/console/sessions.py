@@ -3,8 +3,8 @@
 A person signs in with a service token. The session cookie has the name of the service, an expiry
 and a nonce, with a message authentication code whose key derives from that token. So every process
 with the same tokens accepts it without a table, it ends when the token is removed from
-PULSE_SERVICE_TOKENS, and the rights are those that the service has now. A session cannot be revoked
-alone: signing out deletes the cookie.
+PULSE_SERVICE_TOKENS, and the rights are those that the service has now. A single session
+cannot be revoked: signing out only deletes the cookie.
 
 Before sign-in, and where no tokens are set, the cookie is only a nonce. The CSRF token derives from
 the cookie, which no script and no other site can read.
@@ -85,8 +85,9 @@ def session_in(scope: Mapping[str, object]) -> Session:
 def csrf_token_for(session: Session) -> str:
     """A CSRF token for the forms of one page; each call returns another one.
 
-    Pages are compressed and repeat what was asked for. The size of a compressed page reveals what
-    it repeats, so a token that is the same in every page could be guessed (BREACH).
+    Pages are compressed and contain values of the request. The size of a compressed page reveals
+    whether such a value occurs twice, so a token that is the same in every page could be guessed
+    (BREACH).
     """
     if not session.csrf_token:
         return ""
@@ -170,7 +171,10 @@ def cookie_header(
 
 
 def is_over_https(scope: Scope) -> bool:
-    """Whether the browser used https, here or to a proxy, whose header only makes cookies safer."""
+    """Whether the browser used https, to this server or, by an unverified header, to a proxy.
+
+    A false header can only add `Secure` to cookies and change the commands that pages show.
+    """
     forwarded = (b"x-forwarded-proto", b"https") in scope["headers"]
     return forwarded or scope.get("scheme") == "https"
 
@@ -225,11 +229,11 @@ class ConsoleAuthMiddleware:
             await self._send_error(scope, error, send_with_cookie)
 
     def _authenticated(self, scope: Scope, session: Session) -> Session:
-        """The session with the service that the request proves by other means than the cookie."""
-        arrived = session.new_cookie is not None and _is_from_other_site(scope)
+        """The session, with the service of a bearer token or of this machine if that applies."""
+        is_cross_site = session.new_cookie is not None and _is_from_other_site(scope)
         if not self._tokens:
-            require_this_machine(scope, sites=_ANY_SITE if arrived else _OWN_SITES)
-        if arrived:
+            require_this_machine(scope, sites=_ANY_SITE if is_cross_site else _OWN_SITES)
+        if is_cross_site:
             raise CrossSiteNavigation
         if not self._tokens:
             return msgspec.structs.replace(session, service=THIS_MACHINE)
@@ -250,10 +254,10 @@ def sign_in_path(scope: Scope) -> str:
     """The path of the sign-in page that leads back to the path of this request."""
     path: str = scope["raw_path"].decode("latin-1")
     query: str = scope["query_string"].decode("latin-1")
-    there = f"{path}?{query}" if query else path
-    if len(there) > MAX_NEXT_CHARACTERS:
+    requested = f"{path}?{query}" if query else path
+    if len(requested) > MAX_NEXT_CHARACTERS:
         return f"{CONSOLE_PATH}/sign-in"
-    return f"{CONSOLE_PATH}/sign-in?next={quote(there, safe='/')}"
+    return f"{CONSOLE_PATH}/sign-in?next={quote(requested, safe='/')}"
 
 
 def _is_open(path: str) -> bool:
@@ -284,9 +288,10 @@ async def _redirect(to: str, send: Send) -> None:
 
 
 def _add_new_cookie(scope: Scope, message: Message) -> None:
-    """Set the cookie of a new session, unless the response sets one, or is a file.
+    """Set the cookie of a new session, unless the response sets one or is a file.
 
-    Also not for a request from another site, which lacks the cookie that the browser has.
+    It is not set for a request from another site either: with such a request the browser does not
+    send the cookie that it may have.
     """
     session = session_in(scope)
     headers = list(message.get("headers", ()))

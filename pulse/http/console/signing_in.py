@@ -71,15 +71,15 @@ def signing_in_routes(tokens: ServiceTokens, sessions: Sessions) -> list[HTTPRou
     ) -> Response[str] | Response[bytes]:
         """Check the token and start a session."""
         scope: Any = request.scope
-        there = _own_path(form.next)
+        next_path = _own_path(form.next)
         try:
             cookie = sessions.sign_in(form.token.strip())
         except Unauthorized:
-            return _refused(request, there, attempts)
+            return _refused(request, next_path, attempts)
         except Forbidden as error:
-            return _sign_in_page(request, there, fault=str(error), status=HTTPStatus.FORBIDDEN)
+            return _sign_in_page(request, next_path, fault=str(error), status=HTTPStatus.FORBIDDEN)
         header = cookie_header(scope, cookie, max_age_seconds=MAX_SESSION_SECONDS)
-        return redirect(there, header)
+        return redirect(next_path, header)
 
     @post("/sign-out", opt=needs(None), status_code=303)
     async def sign_out(request: AnyRequest) -> Response[bytes]:
@@ -89,7 +89,7 @@ def signing_in_routes(tokens: ServiceTokens, sessions: Sessions) -> list[HTTPRou
     return [show_sign_in, sign_in, sign_out]
 
 
-def _refused(request: AnyRequest, there: str, attempts: RateLimiter) -> Response[str]:
+def _refused(request: AnyRequest, next_path: str, attempts: RateLimiter) -> Response[str]:
     """The answer to a wrong token."""
     scope: Any = request.scope
     try:
@@ -98,14 +98,14 @@ def _refused(request: AnyRequest, there: str, attempts: RateLimiter) -> Response
         seconds = math.ceil(error.wait_seconds)
         return _sign_in_page(
             request,
-            there,
+            next_path,
             fault=_TOO_OFTEN,
             status=HTTPStatus.TOO_MANY_REQUESTS,
             headers={"retry-after": str(seconds)},
         )
     return _sign_in_page(
         request,
-        there,
+        next_path,
         fault=_REFUSED,
         status=HTTPStatus.UNAUTHORIZED,
         headers={"www-authenticate": "Bearer"},
@@ -114,7 +114,7 @@ def _refused(request: AnyRequest, there: str, attempts: RateLimiter) -> Response
 
 def _sign_in_page(
     request: AnyRequest,
-    there: str,
+    next_path: str,
     *,
     fault: str | None = None,
     status: int = 200,
@@ -126,7 +126,7 @@ def _sign_in_page(
         title="Sign in",
         status=status,
         headers=headers,
-        there=there,
+        next_path=next_path,
         fault=fault,
         hours=MAX_SESSION_SECONDS // 3600,
     )

@@ -35,26 +35,26 @@ _WHOLE_NUMBERS: Final = ("Retry-After", POSITION)
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of an operation that are neither in its handler nor in `texts.json`.
 
-    `security` overrides that of the whole document; `body` is the schema of its request, which is
-    required unless `body_is_optional`; `also` describes further statuses of its answer; `example`
-    replaces the answer in `texts.json`; `withheld` are fields of that answer which this operation
-    does not have; `note` is a paragraph that follows the handler's description; `headers` describes
-    request headers of this operation alone; `answer_headers` names headers of its answer, described
-    in `texts.json`; `also_as` are further media types of its answer, whose examples are in
-    `texts.json` by their names.
+    `security` overrides that of the whole document. `body` is the schema of the request body, which
+    is required unless `body_is_optional`. `other_statuses` describes further statuses of the
+    answer. `example` replaces the example answer in `texts.json`. `withheld` are fields of that
+    example that this operation does not answer. `note` is a paragraph after the handler's
+    description. `headers` describes request headers that only this operation has. `answer_headers`
+    names headers of the answer, which `texts.json` describes. `other_media_types` are further media
+    types of the answer; `texts.json` has an example of each.
     """
 
     faults: Sequence[Fault]
     security: Sequence[Mapping[str, Any]] | None = None
     body: Mapping[str, Any] | None = None
     body_is_optional: bool = False
-    also: Mapping[str, str] = {}
+    other_statuses: Mapping[str, str] = {}
     example: object = None
     note: str = ""
     withheld: Sequence[str] = ()
     headers: Mapping[str, str] = {}
     answer_headers: Sequence[str] = ()
-    also_as: Sequence[str] = ()
+    other_media_types: Sequence[str] = ()
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -122,10 +122,12 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     status, answer = next(iter(operation["responses"].items()))
     ((media_type, content),) = answer["content"].items()
     responses = {
-        answered: _response(said, content["schema"], answers, media_type)
-        for answered, said in {status: answer["description"], **described.also}.items()
+        code: _response(description, content["schema"], answers, media_type)
+        for code, description in (
+            {status: answer["description"]} | dict(described.other_statuses)
+        ).items()
     }
-    for kind in described.also_as:
+    for kind in described.other_media_types:
         text = {"text": _TEXTS["examples"][handler.handler_name][kind]}
         responses[status]["content"] |= _content(_TEXT, text, kind)
     if handler.handler_name == "place_order":

@@ -1,4 +1,4 @@
-"""The errors of the documents: each example is the answer of the code to a broken rule."""
+"""The errors in the documents. Each example is made by the code that refuses the request."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,6 +1,6 @@
 """The components of a document: schemas of structs, named enumerations, the tagged union of events.
 
-They are what client generators take: tests/clients generates, type-checks and runs clients.
+Client generators read them: tests/clients generates, type-checks and runs clients.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +93,7 @@ _CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
 _NEW_KEY: Final = (
     f"^[^{_CONTROL}{_INVISIBLE}]([^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}])?(?![\\s\\S])"
 )
-"""Invisible characters beyond these, and Unicode NFC, are in the description alone."""
+"""It lacks further invisible characters, and Unicode NFC: only the description has them."""
 
 Schema = dict[str, Any]
 Schemas = dict[str, Schema]
@@ -156,7 +156,7 @@ def _generated(structs: Iterable[type[msgspec.Struct]]) -> Schemas:
 
 
 def _require_all(schema: Schema) -> None:
-    """An answer has every field but the optional ones, though its struct may have a default."""
+    """Require every field of an answer except the optional ones, even if it has a default."""
     schema["required"] = [name for name in schema["properties"] if name not in _OPTIONAL]
     for field in schema["properties"].values():
         field.pop("default", None)

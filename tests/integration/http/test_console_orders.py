@@ -464,7 +464,7 @@ async def test_a_cancellation_says_what_it_does_and_does_it(
     answer = await file_api.post(f"{path}/cancel", data=form)
     assert (answer.status_code, answer.headers["location"]) == (303, path)
     shown = await file_api.get(path)
-    assert "What was left of it was cancelled" in text_of(shown)
+    assert "Its remaining shares were cancelled" in text_of(shown)
     assert "the fund is &lt;b&gt;closed&lt;/b&gt;" in shown.text
     again = await file_api.post(f"{path}/cancel", data={"csrf_token": token})
     assert again.status_code == 303  # a cancelled order is unchanged

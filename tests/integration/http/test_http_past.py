@@ -1,4 +1,4 @@
-"""The past over HTTP: an order and the queue as of a place, and every place that is refused."""
+"""The past over HTTP: an order and the queue as of a version, position or time."""
 
 from typing import Any
 from urllib.parse import quote
@@ -28,7 +28,7 @@ async def split_order(api: httpx.AsyncClient) -> dict[str, Any]:
     return found
 
 
-async def test_an_order_as_of_each_place(api: httpx.AsyncClient) -> None:
+async def test_an_order_as_of_each_version_position_and_time(api: httpx.AsyncClient) -> None:
     now = await split_order(api)
     url = f"{ORDERS}/{now['order_id']}"
     assert "as_of" not in now
@@ -51,7 +51,7 @@ async def test_an_order_as_of_each_place(api: httpx.AsyncClient) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_the_queue_as_of_each_place(api: httpx.AsyncClient) -> None:
+async def test_the_queue_as_of_each_position_and_time(api: httpx.AsyncClient) -> None:
     zero = {"remaining": 0, "released": 0, "cancelled": 0, "expired": 0}
     assert (await api.get(QUEUE)).json() == {
         "as_of_position": 0,
@@ -132,7 +132,7 @@ async def test_before_its_creation_an_order_is_not_found(
 
 
 @pytest.mark.parametrize("query", ["version=1", "position=0", "at=1999-01-01T00:00:00Z"])
-async def test_an_order_that_does_not_exist_is_not_found_at_any_place(
+async def test_an_order_that_does_not_exist_is_not_found_as_of_any_point(
     shared_api: httpx.AsyncClient, query: str
 ) -> None:
     for order_id in (uuid4(), "x"):

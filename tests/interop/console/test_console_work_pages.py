@@ -146,7 +146,7 @@ def test_failed_says_why_and_what_to_do_and_filters_by_reason(page: Page) -> Non
 def test_the_log_answers_whether_it_can_be_trusted(console: PulseProcess, page: Page) -> None:
     page.goto("/console/log")
     verdict = page.locator(".verdict")
-    expect(verdict).to_have_text("Sealed, and the signature is right for the key of this process.")
+    expect(verdict).to_have_text("Sealed, and the signature is valid for the key of this process.")
     expect(page.locator("[data-live=seal]")).to_contain_text("pulse.example/log+")
     page.get_by_text("Check it yourself").click()
     expect(page.get_by_text("compares every event in the log")).to_be_visible()

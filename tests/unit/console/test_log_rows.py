@@ -134,8 +134,8 @@ def changed(health: dict[str, Any] | None = None, **changes: Any) -> SealStatus:
 @pytest.mark.parametrize(
     ("status", "style", "text"),
     [
-        (STATUS, "notice-good", "right for the key of this process"),
-        (changed(key_origin="DATABASE"), "notice-good", "right for the key in the database"),
+        (STATUS, "notice-good", "valid for the key of this process"),
+        (changed(key_origin="DATABASE"), "notice-good", "valid for the key in the database"),
         (None, "", "Not known"),
         (changed({"verifier_key": None, "checkpoint": None}), "", "Not sealed"),
         (changed(checkpoint=None, has_root=None), "", "No checkpoint has been signed yet"),

@@ -5,18 +5,18 @@ from uuid import UUID
 import pytest
 
 from pulse.application.event_view import LogEntry, event_view
-from pulse.application.past import Place
+from pulse.application.past import AsOfQuery
 from pulse.domain import Event, Halt, Halts, HaltTarget, fold
 from pulse.eventstore import RecordedEvent
 from pulse.http.console.known_halts import KnownHalts
 from pulse.http.console.order_facts import (
     Fact,
-    asked_for,
     cancellation_of,
     commands_for,
+    facts_of,
     slice_rows,
+    state_sentences,
     versions_of,
-    what_happens,
 )
 from pulse.projections.order_view import OrderView, view_of
 from tests.support.events import (
@@ -57,16 +57,16 @@ def values(facts: list[Fact]) -> dict[str, Any]:
     return {fact.label: fact.value for fact in facts}
 
 
-def test_what_was_asked_is_listed_with_links_to_the_list() -> None:
+def test_the_request_is_listed_with_links_to_the_list() -> None:
     created = order_created("k", timestamp=AT, instrument="NSE:M&M", placed_by="oms")
 
-    facts = asked_for(created, view(created).window)
+    facts = facts_of(created, view(created).window)
 
     found = values(facts)
     assert found["Key"] == "k"
     assert found["Total quantity"] == 100
-    assert found["Start asked for"] == "none: at acceptance"
-    assert found["Session policy"] == "none asked for; NONE applied"
+    assert found["Requested start"] == "none: at acceptance"
+    assert found["Session policy"] == "none requested; NONE applied"
     assert (found["Window from"], found["Window to"]) == (AT, AT + timedelta(hours=1))
     assert "Trading sessions" not in found
     paths = {fact.label: fact.path for fact in facts if fact.path}
@@ -90,9 +90,9 @@ def test_a_start_and_a_policy_that_were_asked_for_are_listed() -> None:
         randomize=False,
     )
 
-    found = values(asked_for(created, None))
+    found = values(facts_of(created, None))
 
-    assert found["Start asked for"] == starts_at
+    assert found["Requested start"] == starts_at
     assert found["Session policy"] == "CLIP"
     assert found["Trading sessions"] == 1
     assert found["Released"] == "not by Pulse"
@@ -100,24 +100,24 @@ def test_a_start_and_a_policy_that_were_asked_for_are_listed() -> None:
     assert "Window to" not in found
 
 
-def test_each_status_says_what_happens() -> None:
+def test_each_status_has_its_sentences() -> None:
     created = order_created(timestamp=AT)
     split = slices_scheduled(created)
 
-    assert what_happens(view(created)) == ["It waits for a worker to split it."]
-    assert what_happens(view(created, claimed_by="w1")) == [
+    assert state_sentences(view(created)) == ["It waits for a worker to split it."]
+    assert state_sentences(view(created, claimed_by="w1")) == [
         "Worker w1 has claimed it and is splitting it."
     ]
-    assert what_happens(view(created, split)) == [
+    assert state_sentences(view(created, split)) == [
         "It is split. Slice 1 is the next to be released."
     ]
-    assert what_happens(view(created, order_cancelled(created)))[0].startswith(
+    assert state_sentences(view(created, order_cancelled(created)))[0].startswith(
         "It was cancelled before it was split"
     )
-    assert what_happens(view(created, splitting_failed(created)))[0] == (
+    assert state_sentences(view(created, splitting_failed(created)))[0] == (
         "SPLITTING_ERROR: a rule is broken."
     )
-    assert "see the worker's log" in what_happens(view(created, timed_out(created)))[-1]
+    assert "see the worker's log" in state_sentences(view(created, timed_out(created)))[-1]
 
 
 def test_an_order_that_is_split_says_what_is_left() -> None:
@@ -127,14 +127,14 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
     cancelled = order_cancelled(created, split, released)
     kept = order_created(timestamp=AT, release=False)
 
-    assert what_happens(view(created, split, released)) == [
+    assert state_sentences(view(created, split, released)) == [
         "It is split. Slice 3 is the next to be released."
     ]
-    assert what_happens(view(created, split, released, cancelled)) == [
-        "What was left of it was cancelled after it was split.",
+    assert state_sentences(view(created, split, released, cancelled)) == [
+        "Its remaining shares were cancelled after it was split.",
         "No share remains: the order no longer changes.",
     ]
-    assert what_happens(view(kept, slices_scheduled(kept))) == [
+    assert state_sentences(view(kept, slices_scheduled(kept))) == [
         "It is split. Pulse does not release its slices: they stay scheduled."
     ]
 
@@ -164,13 +164,13 @@ def test_an_order_whose_releases_are_halted_says_by_whom_and_since_when() -> Non
         )
     )
 
-    assert what_happens(view(created, split), KnownHalts(halts)) == [
+    assert state_sentences(view(created, split), KnownHalts(halts)) == [
         "It is split. Slice 1 and later ones are not released while a halt covers it.",
         "Releases of orders of algo are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
         "Releases of NSE:TCS are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
     ]
-    assert what_happens(ended, KnownHalts(halts)) == what_happens(ended)
-    assert what_happens(view(created, split), KnownHalts(Halts(), "written by newer code")) == [
+    assert state_sentences(ended, KnownHalts(halts)) == state_sentences(ended)
+    assert state_sentences(view(created, split), KnownHalts(Halts(), "written by newer code")) == [
         "It is split. The halts cannot be read, so no slice is released: written by newer code"
     ]
 
@@ -210,18 +210,20 @@ def test_a_slice_that_is_released_at_its_time_has_a_delay_of_milliseconds() -> N
 
 
 @pytest.mark.parametrize(
-    ("place", "curl", "replay"),
+    ("as_of", "curl", "replay"),
     [
-        (Place(), "", ""),
-        (Place(version=3), "?version=3", " --version 3"),
-        (Place(position=0), "?position=0", " --position 0"),
-        (Place(at=AT), "?at=2026-03-02T04:00:00%2B00:00", " --at 2026-03-02T04:00:00+00:00"),
+        (AsOfQuery(), "", ""),
+        (AsOfQuery(version=3), "?version=3", " --version 3"),
+        (AsOfQuery(position=0), "?position=0", " --position 0"),
+        (AsOfQuery(at=AT), "?at=2026-03-02T04:00:00%2B00:00", " --at 2026-03-02T04:00:00+00:00"),
     ],
 )
-def test_the_commands_show_the_same_place(place: Place, curl: str, replay: str) -> None:
+def test_the_commands_show_the_order_as_of_the_same_point(
+    as_of: AsOfQuery, curl: str, replay: str
+) -> None:
     order_id = order_created("k").originator_id
 
-    shown = commands_for(order_id, place, "http://localhost:8000/pulse", with_token=False)
+    shown = commands_for(order_id, as_of, "http://localhost:8000/pulse", with_token=False)
 
     url = f"http://localhost:8000/pulse/internal/orders/{order_id}{curl}"
     expected = f"curl -s {url}" if not curl else f"curl -s '{url}'"
@@ -231,7 +233,7 @@ def test_the_commands_show_the_same_place(place: Place, curl: str, replay: str) 
 def test_with_service_tokens_curl_sends_one_from_the_environment() -> None:
     order_id = order_created("k").originator_id
 
-    curl, _ = commands_for(order_id, Place(), "https://pulse", with_token=True)
+    curl, _ = commands_for(order_id, AsOfQuery(), "https://pulse", with_token=True)
 
     assert '-H "Authorization: Bearer $PULSE_SERVICE_TOKEN"' in curl.text
 

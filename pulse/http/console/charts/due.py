@@ -27,8 +27,8 @@ def due_chart(counts: Sequence[MinuteCount], start: datetime, period: str | None
 
     `period` is the time that is counted, in words; None for the next hour, which starts now.
 
-    The part of a bar that a halt covers is of another class and drawn above. The numbers are in the
-    title of each bar, and the sum in the label of the chart.
+    The part of a bar that a halt covers has another class and is at the bottom. The numbers are in
+    the title of each bar, and the sum in the label of the chart.
     """
     first = start.astimezone(UTC).replace(second=0, microsecond=0)
     highest = max((count.slices for count in counts), default=0)
@@ -95,5 +95,5 @@ def _x(minute: int) -> int:
 
 
 def _height(slices: int, highest: int) -> int:
-    """The height of a bar; at least 2, so that a single slice is visible beside many."""
+    """The height of a bar; at least 2, so that a single slice is visible next to many."""
     return max(2, round(_HEIGHT * slices / highest)) if slices else 0

@@ -33,15 +33,15 @@ def parts_of(quantities: Quantities) -> list[Part]:
 
 
 def quantities_chart(quantities: Quantities) -> Markup:
-    """One bar as SVG, with a title for each part. The page shows the numbers as text beside it."""
+    """One bar as SVG, with a title for each part. The page shows the numbers as text too."""
     parts = [part for part in parts_of(quantities) if part.quantity]
     words = ", ".join(f"{part.quantity:,} {part.kind}" for part in parts)
     x = 0.0
     drawn: list[Markup] = []
     for part, width in zip(parts, _widths([part.quantity for part in parts]), strict=True):
         title = element("title", f"{part.quantity:,} shares {part.kind}, {part.percent}")
-        place = {"x": x, "y": 0, "width": width, "height": HEIGHT}
-        fill = element("rect", fill="currentColor", class_="fill", **place)
+        box = {"x": x, "y": 0, "width": width, "height": HEIGHT}
+        fill = element("rect", fill="currentColor", class_="fill", **box)
         drawn.append(element("g", title, fill, class_=f"part part-{part.kind}"))
         x += width + _GAP
     total = sum(part.quantity for part in parts)

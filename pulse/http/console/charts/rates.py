@@ -20,9 +20,9 @@ Bar = tuple[datetime, int]
 
 
 def top_of(values: Sequence[int]) -> int:
-    """The end of a scale for these values: an even number of powers of ten, and at least 4.
+    """The end of a scale for these values: 2, 4, 6, 8 or 10 times a power of ten, and at least 4.
 
-    Charts that are compared share it.
+    Charts that are compared have the same scale.
     """
     largest = max([_MIN_TOP, *values])
     power = 1
@@ -44,7 +44,7 @@ def rate_chart(bars: Sequence[Bar], *, kind: str, label: str, top: int) -> Marku
     """A bar for each minute, the oldest first. The last minute is not over, so its bar is paler.
 
     `kind` is the class of the bars. `label` describes the chart to screen readers, which skip the
-    bars: a table beside the chart has their numbers. A bar's title has its minute and number.
+    bars: a table on the page has their numbers. A bar's title has its minute and number.
     """
     width = (WIDTH - _LEFT - _RIGHT) / max(1, len(bars))
     drawn = Markup().join(

@@ -6,8 +6,8 @@ from markupsafe import Markup, escape
 
 Value = str | int | float
 
-_UNITS_A_PIXEL: Final = 100
-"""Coordinates are rounded to this part of a unit."""
+_PARTS_PER_UNIT: Final = 100
+"""Coordinates are rounded to a hundredth."""
 
 
 def element(name: str, *children: str, **attributes: Value | None) -> Markup:
@@ -57,5 +57,5 @@ def picture(  # noqa: PLR0913 - what every image has
 def _text(value: Value) -> str:
     if not isinstance(value, float):
         return str(value)
-    rounded = round(value * _UNITS_A_PIXEL) / _UNITS_A_PIXEL
-    return f"{rounded:g}" if abs(rounded) < _UNITS_A_PIXEL**2 else f"{rounded:.0f}"
+    rounded = round(value * _PARTS_PER_UNIT) / _PARTS_PER_UNIT
+    return f"{rounded:g}" if abs(rounded) < _PARTS_PER_UNIT**2 else f"{rounded:.0f}"

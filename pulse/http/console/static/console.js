@@ -2,8 +2,8 @@
  * The console's script: live updates, times, theme, keyboard and copy buttons.
  *
  * Every page works without it. What it finds in a page:
- *   data-live="name"    a region that is updated in place from the page's own URL; all of the page
- *                       is, once it has other regions
+ *   data-live="name"    a region that is updated in place from the page's own URL; if the page has
+ *                       other regions than before, all of it is updated
  *   data-key="id"       identifies an element of a region, such as a row, between two updates
  *   data-controls       what needs the script; it is `hidden` in the page, and shown here
  *   data-connection     the note about updates, with role="status"
@@ -14,7 +14,7 @@
  *   data-row            a row that j and k move along; Enter opens its first link
  *   data-filter         the field that / focuses
  *   data-copy="text"    a `hidden` button that copies this text
- *   data-keep           an element that updates leave as it is; forms are left as they are, too
+ *   data-keep           an element that updates do not change; they do not change forms either
  *   <time datetime>     shown in the chosen zone; with data-relative as an age, with data-clock as
  *                       the time of the day
  */
@@ -26,7 +26,7 @@
   const TIMEOUT_MS = 10_000;
   const COPIED_MS = 2_000;
   const MIN_SKEW_MS = 2_000;
-  const EXCHANGE_OFFSET_MS = 330 * 60_000; // Asia/Kolkata is UTC+05:30, without summer time
+  const EXCHANGE_OFFSET_MS = 330 * 60_000; // Asia/Kolkata is UTC+05:30, without daylight saving time
   const UNITS = [
     ["d", 86_400],
     ["h", 3_600],
