@@ -1,7 +1,7 @@
 """The health check of the image: exits with 0 if the process of this container is ready.
 
-It asks the port that the process listens on, so it works for `pulse up`, `api`, `gateway` and
-`background` (with PULSE_MONITORING_PORT). The gateway alone has no readiness, only its liveness.
+It sends its requests to the port that the process listens on, so it works for `pulse up`, `api`,
+`gateway` and `background` (with PULSE_MONITORING_PORT). A gateway alone has only `/health`.
 """
 
 import os
@@ -15,9 +15,9 @@ NOT_FOUND = 404
 
 
 def main() -> str:
-    """Ask for the first of the paths that exists; returns what is wrong, or nothing."""
+    """Request the first path that exists. Returns the problem, or "" if the process is ready."""
     port = os.environ.get("PULSE_MONITORING_PORT") or os.environ.get("PULSE_PORT") or "8000"
-    open_url = build_opener(ProxyHandler({})).open  # no proxy of the environment
+    open_url = build_opener(ProxyHandler({})).open  # ignores the proxies of the environment
     for path in PATHS:
         url = f"http://127.0.0.1:{port}{path}"
         try:
@@ -28,7 +28,7 @@ def main() -> str:
                 return f"{url}: {error.code} {error.read(2000).decode(errors='replace')}"
         except (URLError, OSError) as error:
             return f"{url}: {error}"
-    return f"nothing on port {port} has a health check"
+    return f"no health check was found on port {port}"
 
 
 if __name__ == "__main__":

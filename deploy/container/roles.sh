@@ -1,6 +1,6 @@
 #!/bin/bash
-# Postgres runs this once, when its volume is empty: roles with rights as docs/reference/database-roles.md
-# lists them, and a login role each for `pulse migrate` and for Pulse's processes.
+# Creates the roles of docs/reference/database-roles.md, a login role for `pulse migrate`, and one for
+# Pulse's processes. The entrypoint of Postgres runs it once, when the volume is empty.
 set -euo pipefail
 psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
     --set=admin_password="$ADMIN_PASSWORD" --set=app_password="$APP_PASSWORD" <<'SQL'
