@@ -75,8 +75,8 @@ async def _run(*command: str) -> str:
     return output
 
 
-def _program(name: str, *places: str) -> str:
-    found = next((place for place in places if Path(place).exists()), None) or shutil.which(name)
+def _program(name: str, *paths: str) -> str:
+    found = next((path for path in paths if Path(path).exists()), None) or shutil.which(name)
     if found is None:
         package = {"wrk": "wrk", "pgbench": "postgresql-15"}[name]
         raise GeneratorMissingError(f"{name} is not installed: apt-get install {package}")

@@ -18,7 +18,7 @@ Urls = dict[str, str]
 
 
 async def run(bench: Bench) -> None:
-    """All four services run all the time; one at a time is measured."""
+    """All four services run throughout; one at a time is measured."""
     async with bench.server() as server, _serving(bench, server) as urls:
         for connections in _CONNECTIONS[: bench.sized(3, 1)]:
             goals = {"no-op": 0.85, "plain service": 1.5} if connections > 1 else {}
