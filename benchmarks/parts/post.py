@@ -65,11 +65,11 @@ async def _serving(bench: Bench, server: Server) -> AsyncIterator[Urls]:
         await plain_data.rows(plain.CREATE)
         run = Process.running
         pulse = run(bench.home, "-m", "pulse.cli", "api", settings={"database_url": pulse_data.url})
-        noop = run(bench.home, "-m", "benchmarks.floors.noop")
+        noop = run(bench.home, "-m", "benchmarks.lower_bounds.noop")
         peer = run(
             bench.home, "-m", "benchmarks.peers.plain", settings={"database_url": plain_data.url}
         )
-        bare = run(bench.home, "-m", "benchmarks.floors.bare")
+        bare = run(bench.home, "-m", "benchmarks.lower_bounds.bare")
         yield {
             "Pulse": (await enter(pulse)).url,
             "no-op": (await enter(noop)).url,

@@ -64,7 +64,7 @@ async def run(bench: Bench) -> None:
             answers = bench.home / "answers.json"
             answers.write_bytes(await _answers(pulse.url, paths))
             async with Process.running(
-                bench.home, "-m", "benchmarks.floors.noop", str(answers)
+                bench.home, "-m", "benchmarks.lower_bounds.noop", str(answers)
             ) as noop:
                 for name, sql in (
                     ("one order", _ORDER_SQL),

@@ -1,6 +1,6 @@
 """Pulse's API without a database: it validates and encodes orders, but stores nothing.
 
-    PULSE_PORT=8001 python -m benchmarks.floors.noop [ANSWERS]
+    PULSE_PORT=8001 python -m benchmarks.lower_bounds.noop [ANSWERS]
 
 Reads are answered with the content of ANSWERS (from a real Pulse), encoded for each request. So
 its cost is that of the framework.
