@@ -84,9 +84,9 @@ class Bench:
         self._facts.append(Fact(name, figure, unit))
         self.log(f"{name}: {figure:,.4g} {unit}")
 
-    def log(self, what: str) -> None:
+    def log(self, message: str) -> None:
         """Print a line of progress."""
-        print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
+        print(f"  {time.strftime('%H:%M:%S')} {message}", flush=True)
 
     def result(self, name: str, title: str) -> PartResult:
         """The results so far."""

@@ -7,7 +7,7 @@ from typing import Final
 from benchmarks.bench import Bench, Candidate
 from benchmarks.comparison import Comparison
 from benchmarks.database import Server
-from benchmarks.generators import Load, wrk
+from benchmarks.generators import LoadResult, wrk
 from benchmarks.peers import plain
 from benchmarks.process import Process
 
@@ -45,7 +45,7 @@ async def _compare(bench: Bench, urls: Urls, connections: int, goals: dict[str, 
         bench.add(Comparison.of(f"{setting}, p50", "ms", timed, {**goal}))
 
 
-async def _post(bench: Bench, url: str, connections: int) -> Load:
+async def _post(bench: Bench, url: str, connections: int) -> LoadResult:
     return await wrk(
         f"{url}/internal/orders",
         "post_orders.lua",
