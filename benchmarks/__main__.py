@@ -1,4 +1,4 @@
-"""`make bench`: Pulse compared with lower bounds and other systems, on a separate Postgres.
+"""`make bench`: Pulse compared with lower bounds and peers, on a separate Postgres.
 
 Figures depend on the machine; the ratios within one run depend on it much less.
 """
@@ -25,9 +25,12 @@ cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @cli.command(context_settings={"help_option_names": ["-h", "--help"]})
 def bench(
-    parts: Annotated[list[str] | None, typer.Argument(help="Parts to run. Default: all.")] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Parts to run. Default: all but earlier, growth, sustained."),
+    ] = None,
     *,
-    smoke: Annotated[bool, typer.Option(help="Only check that it works.")] = False,
+    smoke: Annotated[bool, typer.Option(help="Only check that the parts work.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each candidate.")] = _ROUNDS,
     seconds: Annotated[float, typer.Option(min=0.2, help="Seconds per turn.")] = _SECONDS,
     file: Annotated[
@@ -35,11 +38,11 @@ def bench(
     ] = Path("bench.json"),
     listing: Annotated[bool, typer.Option("--list", help="List the parts and exit.")] = False,
 ) -> None:
-    """Measure Pulse and its rivals in turns, on a separate, durable Postgres.
+    """Measure Pulse and its baselines in alternation, on a separate, durable Postgres.
 
-    Needs wrk and pgbench (Debian: wrk, postgresql-15). All parts take less than half an hour on two
-    cores, except earlier, growth and sustained, which run only by name. Use an otherwise idle
-    machine: ratios tolerate some noise, but not all.
+    Needs wrk and pgbench (Debian: wrk, postgresql-15). The default parts take less than half an
+    hour on two cores; earlier, growth and sustained run only by name. Use an otherwise idle
+    machine: ratios tolerate only some noise.
 
     Exit codes: 0 measured (goals reached or not), 2 wrong usage, 3 a part could not run.
 

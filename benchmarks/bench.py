@@ -16,7 +16,7 @@ Turn = Callable[[], Awaitable[float]]
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A system to measure, and the ratio that the subject should reach to it."""
+    """A system to measure, and the minimum ratio of the subject to it."""
 
     name: str
     turn: Turn
@@ -36,7 +36,7 @@ class Bench:
         self._numbers = itertools.count(1)
 
     def sized(self, whole: int, smoke: int) -> int:
-        """A number: `whole`, or `smoke` in a smoke run."""
+        """The size of a workload: `whole`, or `smoke` in a smoke run."""
         return smoke if self.smoke else whole
 
     @asynccontextmanager
@@ -56,7 +56,7 @@ class Bench:
         warm: bool = True,
         rounds: int | None = None,
     ) -> Comparison:
-        """Measure the candidates in turns; each round starts with the next one.
+        """Measure the candidates in alternation; each round starts with the next one.
 
         The first candidate is the subject. With `warm` each has an uncounted turn first, but not in
         a smoke run.
@@ -80,13 +80,13 @@ class Bench:
         self._comparisons.append(comparison)
 
     def fact(self, name: str, figure: float, unit: str) -> None:
-        """Add a figure without a rival."""
+        """Add a figure without a baseline."""
         self._facts.append(Fact(name, figure, unit))
         self.log(f"{name}: {figure:,.4g} {unit}")
 
-    def log(self, what: str) -> None:
+    def log(self, message: str) -> None:
         """Print a line of progress."""
-        print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
+        print(f"  {time.strftime('%H:%M:%S')} {message}", flush=True)
 
     def result(self, name: str, title: str) -> PartResult:
         """The results so far."""

@@ -1,4 +1,4 @@
-"""The results: a subject compared with its rivals, and their ratio in each round."""
+"""The results: a subject compared with baselines (lower bounds and peers), round by round."""
 
 from statistics import median
 from typing import Literal
@@ -16,13 +16,13 @@ class Series(msgspec.Struct, frozen=True):
     figures: list[float]
 
     @property
-    def middle(self) -> float:
-        """The median."""
+    def median(self) -> float:
+        """The median of the rounds."""
         return median(self.figures)
 
 
-class Rival(msgspec.Struct, frozen=True, kw_only=True):
-    """A rival, and the subject's ratio to it in each round; above 1 the subject is better."""
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """A baseline, and the subject's ratio to it in each round; above 1 the subject is better."""
 
     series: Series = msgspec.field(name="rival")
     ratios: list[float]
@@ -40,12 +40,12 @@ class Rival(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A subject in one setting, and its rivals."""
+    """A subject in one setting, and its baselines."""
 
     setting: str
     unit: Unit
     subject: Series
-    rivals: list[Rival] = msgspec.field(name="beside")
+    baselines: list[Baseline] = msgspec.field(name="beside")
 
     @classmethod
     def of(
@@ -61,19 +61,19 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
             setting=setting,
             unit=unit,
             subject=Series(name, own),
-            rivals=[
-                Rival(
-                    series=Series(rival, theirs),
+            baselines=[
+                Baseline(
+                    series=Series(other, theirs),
                     ratios=[_ratio(unit, a, b) for a, b in zip(own, theirs, strict=True)],
-                    at_least=goals.get(rival),
+                    at_least=goals.get(other),
                 )
-                for rival, theirs in others
+                for other, theirs in others
             ],
         )
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """A figure without a rival, such as the WAL per order."""
+    """A figure without a baseline, such as the WAL per order."""
 
     name: str
     figure: float

@@ -1,4 +1,4 @@
-"""A Postgres with durable settings, for Pulse and its rivals, with any number of databases."""
+"""A Postgres with durable settings, for all candidates, with any number of databases."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time of its processes so far, running and ended ones."""
+        """The CPU time of its processes so far, including ended ones."""
         first = (self._cluster / "postmaster.pid").read_text().partition("\n")[0]
         postmaster = psutil.Process(int(first))
         reaped = postmaster.cpu_times()
@@ -79,7 +79,7 @@ class Server:
         return float(total)
 
     async def checkpoint(self) -> None:
-        """Flush dirty pages, so that no turn pays for earlier turns."""
+        """Flush dirty pages, so that no turn includes the writes of earlier turns."""
         await self._admin(sql.SQL("CHECKPOINT"))
 
     async def _make_template(self) -> None:

@@ -1,4 +1,4 @@
-"""Compares posts through the gateway with direct posts, in one process and in turns.
+"""Compares posts through the gateway with direct posts, in one process, in alternation.
 
     .venv/bin/python benchmarks/gateway.py        (or: make bench-gateway)
 
@@ -127,7 +127,7 @@ def wait_until_ready(url: str) -> None:
 
 
 def wait_until_split(url: str) -> None:
-    """Wait until no order is pending: the workers share the process with the measured code."""
+    """Wait until no order is pending: workers in the same process would disturb the turn."""
     deadline = time.monotonic() + SPLIT_SECONDS
     pending = f"{url}/pulse/internal/orders?order_queue_status=PENDING&limit=1"
     while time.monotonic() < deadline:

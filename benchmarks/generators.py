@@ -22,7 +22,7 @@ class GeneratorMissingError(Exception):
     """A program that a part needs is not installed; the message says how to install it."""
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadResult(msgspec.Struct, frozen=True):
     """The results of a closed-loop load."""
 
     requests: int
@@ -31,7 +31,9 @@ class Load(msgspec.Struct, frozen=True):
     p99_ms: float
 
 
-async def wrk(url: str, script: str, *arguments: str, connections: int, seconds: float) -> Load:
+async def wrk(
+    url: str, script: str, *arguments: str, connections: int, seconds: float
+) -> LoadResult:
     """Run a wrk script for at least a second.
 
     Raises:
@@ -46,7 +48,7 @@ async def wrk(url: str, script: str, *arguments: str, connections: int, seconds:
     if requests is None or rate is None or "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"requests failed:\n{output}")
     found = {p: float(figure) * _MILLISECONDS[unit] for p, figure, unit in _LATENCY.findall(output)}
-    return Load(int(requests[1]), float(rate[1]), found["50"], found["99"])
+    return LoadResult(int(requests[1]), float(rate[1]), found["50"], found["99"])
 
 
 async def pgbench(conninfo: str, script: str, home: Path, *, clients: int, seconds: float) -> float:
@@ -75,8 +77,8 @@ async def _run(*command: str) -> str:
     return output
 
 
-def _program(name: str, *places: str) -> str:
-    found = next((place for place in places if Path(place).exists()), None) or shutil.which(name)
+def _program(name: str, *paths: str) -> str:
+    found = next((path for path in paths if Path(path).exists()), None) or shutil.which(name)
     if found is None:
         package = {"wrk": "wrk", "pgbench": "postgresql-15"}[name]
         raise GeneratorMissingError(f"{name} is not installed: apt-get install {package}")

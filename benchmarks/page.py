@@ -12,19 +12,19 @@ PAGE: Final = Path("docs/explanation/performance.md")
 _BEGIN, _END = "<!-- what make bench found -->", "<!-- until here -->"
 
 
-def with_results(page: str, found: Report) -> str:
-    """The page with its results replaced by these."""
+def with_results(page: str, report: Report) -> str:
+    """The page with its results replaced by those of the report."""
     before, _, rest = page.partition(_BEGIN)
     after = rest.partition(_END)[2]
-    return "\n\n".join([before + _BEGIN, _told(found), _END + after])
+    return "\n\n".join([before + _BEGIN, _markdown(report), _END + after])
 
 
-def _told(found: Report) -> str:
-    parts = [found.parts[name] for name in PARTS if name in found.parts]
-    return "\n\n".join([_of_machine(found.machine), *map(_of_part, parts)])
+def _markdown(report: Report) -> str:
+    parts = [report.parts[name] for name in PARTS if name in report.parts]
+    return "\n\n".join([_machine_markdown(report.machine), *map(_part_markdown, parts)])
 
 
-def _of_machine(machine: Machine) -> str:
+def _machine_markdown(machine: Machine) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     settings = ", ".join(f"{name} {value}" for name, value in machine.postgres_settings.items())
     return (
@@ -34,7 +34,7 @@ def _of_machine(machine: Machine) -> str:
     )
 
 
-def _of_part(part: PartResult) -> str:
+def _part_markdown(part: PartResult) -> str:
     lines = [f"### {part.title}", ""]
     if part.comparisons:
         lines += [_row(COLUMNS), _row(["---", "---", *["---:"] * 5, "---"])]

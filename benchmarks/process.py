@@ -1,4 +1,4 @@
-"""A process to measure: Pulse or a rival."""
+"""A process to measure: Pulse or a peer."""
 
 import asyncio
 import contextlib
@@ -74,7 +74,7 @@ class Process:
     def cpu_seconds_of_members(self) -> dict[str, float]:
         """The CPU time so far of each kind of process of a group: api, worker, supervisor.
 
-        A process that is alone is of the kind `one process`.
+        The kind of a process without a group is `one process`.
         """
         children = self._process.children()
         spent = {"supervisor" if children else "one process": self.cpu_seconds}
@@ -87,7 +87,7 @@ class Process:
 
     @property
     def memory_of_all_mib(self) -> float:
-        """The memory of it and its children that no other process shares."""
+        """The unshared memory (USS) of the process and its children."""
         processes = [self._process, *self._process.children()]
         return float(sum(p.memory_full_info().uss for p in processes)) / 2**20
 
@@ -118,7 +118,9 @@ class Process:
             with contextlib.suppress(psutil.Error):
                 peak = max(peak, self.memory_mib)
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the process does not end:\n{self._output[-3000:]}")
+                raise RuntimeError(
+                    f"the process did not exit within {seconds:g} s:\n{self._output[-3000:]}"
+                )
             await asyncio.sleep(_POLL_SECONDS)
         if self._child.returncode:
             raise RuntimeError(

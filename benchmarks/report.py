@@ -91,19 +91,19 @@ def print_table(result: PartResult) -> None:
 
 
 def rows_of(comparison: Comparison) -> list[tuple[str, ...]]:
-    """The cells of COLUMNS, one row per rival."""
+    """The cells of COLUMNS, one row per baseline."""
     return [
         (
             comparison.setting,
-            rival.series.name,
-            f"{number(comparison.subject.middle)} {comparison.unit}",
-            number(rival.series.middle),
-            f"{rival.ratio:.2f}",
-            f"{min(rival.ratios):.2f} - {max(rival.ratios):.2f}",
-            "" if rival.at_least is None else f">= {rival.at_least:.2f}",
-            {None: "", True: "reached", False: "missed"}[rival.reached],
+            baseline.series.name,
+            f"{number(comparison.subject.median)} {comparison.unit}",
+            number(baseline.series.median),
+            f"{baseline.ratio:.2f}",
+            f"{min(baseline.ratios):.2f} - {max(baseline.ratios):.2f}",
+            "" if baseline.at_least is None else f">= {baseline.at_least:.2f}",
+            {None: "", True: "reached", False: "missed"}[baseline.reached],
         )
-        for rival in comparison.rivals
+        for baseline in comparison.baselines
     ]
 
 

@@ -1,4 +1,4 @@
-"""Orders and events for the benchmarks: single ones from the domain, many by SQL."""
+"""Orders and events for the benchmarks: single events from the domain, whole logs by SQL."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -84,7 +84,7 @@ def events_of_order(num_splits: int, *, release: bool = False) -> tuple[Event, E
 
 
 def _with_releases(num_splits: int) -> tuple[Event, ...]:
-    """As `events_of_order`, and a release of each slice at its time."""
+    """The events of `events_of_order`, and a release of each slice at its time."""
     events: tuple[Event, ...] = events_of_order(num_splits, release=True)
     order = fold(events)
     while order is not None and order.unsettled:
@@ -126,8 +126,8 @@ async def fill_log(
 ) -> None:
     """Append the events of `orders` orders in one transaction, and notify listeners.
 
-    The events of an order follow each other; with `apart` there are the events of a thousand others
-    between two of them, as in a log of many orders at a time.
+    The events of an order are adjacent. With `apart`, events of a thousand other orders are between
+    two events of an order, as in a log of many concurrent orders.
     """
     events = _EVENTS_OF[stage](num_splits)
     stored = [EventMapper().to_stored_event(event) for event in events]

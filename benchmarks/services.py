@@ -1,4 +1,4 @@
-"""Starts services to measure."""
+"""The plain service on a new database, and turns of posts by wrk."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -3,9 +3,9 @@
     make bench-proxy
 
 Starts Pulse and nginx with docs/proxy/nginx.conf on free ports of this machine. Normal callers
-place orders through the gateway at a constant rate. In every second phase 200 connections send a
-request head slowly, one byte per half second, and reconnect when they are cut. Prints the 99th
-percentile of each phase, and for each pair of phases the ratio with slow callers to without.
+place orders through the gateway at a constant rate. In every second phase 200 slow clients send
+a request head, one byte per half second, and reconnect when nginx closes the connection. Prints
+the 99th percentile of each phase, and its ratio (with to without slow clients) for each pair.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.support.nginx import nginx
 from tests.support.processes import ROOT, PulseProcess, environment, pulse
 
 SLOW_CONNECTIONS: Final = 200
-DRIP_SECONDS: Final = 0.5
+BYTE_INTERVAL_SECONDS: Final = 0.5
 ORDERS_PER_SECOND: Final = 150
 CALLERS: Final = 4
 WARM_SECONDS: Final = 2.0
@@ -38,7 +38,7 @@ _run: Final = f"{time.time():.0f}"
 
 
 def main() -> None:
-    """Measure and print; exit code 1 if slow callers raise the p99 by 10 % or more."""
+    """Measure and print; exit code 1 if slow clients raise the p99 by 10 % or more."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=10, help="pairs of phases")
     parser.add_argument("--seconds", type=float, default=6.0, help="seconds per phase")
@@ -69,17 +69,17 @@ Phases = list[list[float]]
 
 
 def measure(port: int, tokens: list[str], pairs: int, seconds: float) -> tuple[Phases, Phases]:
-    """The latencies of each phase in seconds, without and with slow callers."""
+    """The latencies of each phase in seconds, without and with slow clients."""
     asyncio.run(place_orders(port, tokens, WARM_SECONDS))  # caches, connections, plans
     without: Phases = []
     with_slow: Phases = []
     for pair in range(pairs):
         for slow in (False, True) if pair % 2 else (True, False):
-            with slow_callers(port) if slow else nullcontext():
+            with slow_clients(port) if slow else nullcontext():
                 latencies = asyncio.run(place_orders(port, tokens, seconds))
             (with_slow if slow else without).append(latencies)
             name = "with" if slow else "without"
-            sys.stdout.write(f"{name:>8} slow callers: p99 {p99(latencies) * 1e3:7.2f} ms\n")
+            sys.stdout.write(f"{name:>8} slow clients: p99 {p99(latencies) * 1e3:7.2f} ms\n")
             sys.stdout.flush()
     return without, with_slow
 
@@ -153,32 +153,32 @@ class Connection:
 
 
 @contextmanager
-def slow_callers(port: int) -> Iterator[None]:
-    """Slow callers in a separate process, all connected before the block starts."""
-    forking = multiprocessing.get_context("fork")
-    all_connected = forking.Event()
-    process = forking.Process(target=drip_all, args=(port, all_connected))
+def slow_clients(port: int) -> Iterator[None]:
+    """Slow clients in a separate process, all connected before the block starts."""
+    context = multiprocessing.get_context("fork")
+    all_connected = context.Event()
+    process = context.Process(target=run_slow_clients, args=(port, all_connected))
     process.start()
     try:
         if not all_connected.wait(START_SECONDS):
-            raise RuntimeError("the slow callers could not connect")
+            raise RuntimeError("the slow clients could not connect")
         yield
     finally:
         process.terminate()
         process.join()
 
 
-def drip_all(port: int, all_connected: Event) -> None:
-    """Keep the connections open and send a byte on each in turn, forever, at little CPU cost."""
-    waiting: list[socket.socket | None] = [None] * SLOW_CONNECTIONS
+def run_slow_clients(port: int, all_connected: Event) -> None:
+    """Keep the connections open and send a byte on each in turn, forever."""
+    connections: list[socket.socket | None] = [None] * SLOW_CONNECTIONS
     while True:
-        for place, connection in enumerate(waiting):
-            waiting[place] = drip(connection) or begin(port)
-            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)
+        for number, connection in enumerate(connections):
+            connections[number] = send_byte(connection) or open_request(port)
+            time.sleep(BYTE_INTERVAL_SECONDS / SLOW_CONNECTIONS)
         all_connected.set()
 
 
-def begin(port: int) -> socket.socket:
+def open_request(port: int) -> socket.socket:
     """Connect and send the beginning of a request head."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.sendall(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -186,8 +186,8 @@ def begin(port: int) -> socket.socket:
     return connection
 
 
-def drip(connection: socket.socket | None) -> socket.socket | None:
-    """Send one more byte; None if there is no connection or it was cut."""
+def send_byte(connection: socket.socket | None) -> socket.socket | None:
+    """Send one more byte; None if there is no connection or the peer closed it."""
     if connection is None:
         return None
     with suppress(OSError):
@@ -213,14 +213,13 @@ def p99(latencies: list[float]) -> float:
 
 def report(without: Phases, with_slow: Phases) -> int:
     """Print the results; returns 1 if the median ratio is 1.1 or more."""
-    ratios = [p99(slow) / p99(good) for good, slow in zip(without, with_slow, strict=True)]
+    ratios = [p99(slow) / p99(normal) for normal, slow in zip(without, with_slow, strict=True)]
     median = statistics.median(ratios)
     for name, phases in (("without", without), ("with", with_slow)):
         every = [latency for phase in phases for latency in phase]
-        middle = statistics.median(every) * 1e3
-        last = p99(every) * 1e3
+        p50_ms, p99_ms = statistics.median(every) * 1e3, p99(every) * 1e3
         sys.stdout.write(
-            f"{name:>8}: {len(every):,} orders, p50 {middle:.2f} ms, p99 {last:.2f} ms\n"
+            f"{name:>8}: {len(every):,} orders, p50 {p50_ms:.2f} ms, p99 {p99_ms:.2f} ms\n"
         )
     listed = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
     sys.stdout.write(f"ratio of p99, with to without, per pair: median {median:.3f} ({listed})\n")

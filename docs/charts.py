@@ -36,11 +36,11 @@ TERMS: Final = SplitTerms(
 
 
 def distribution() -> Figure:
-    """Shares by position over many seeds: splitter version 1 and a typical splitter."""
+    """Shares by position over many seeds: splitter version 1 and the naive splitter."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _boxes(left, split_v1, "Pulse, splitter version 1")
-    _boxes(right, last_takes_the_rest, "the usual: the last one takes the rest")
+    _boxes(right, last_takes_the_rest, "naive splitter: the last slice gets the remainder")
     left.set_ylabel("shares of a slice, average 1,000")
     return figure
 

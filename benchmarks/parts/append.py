@@ -32,13 +32,13 @@ RETURNING originator_id, originator_version, notification_id"""
 
 
 async def run(bench: Bench) -> None:
-    """Compare at each number of callers; each candidate has its own table."""
-    async with bench.server() as server, server.database(migrated=False) as theirs:
-        stock = _stock_turns(bench, theirs)
+    """Compare at each number of callers. Pulse, plain SQL and the library have a database each."""
+    async with bench.server() as server, server.database(migrated=False) as library:
+        stock = _stock_turns(bench, library)
         for callers in _CALLERS[: bench.sized(3, 1)]:
             async with (
-                server.database() as own,
-                appending(bench, own, callers) as pulse,
+                server.database() as data,
+                appending(bench, data, callers) as pulse,
                 server.database() as bare,
             ):
                 await bench.compare(

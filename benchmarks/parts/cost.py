@@ -26,7 +26,7 @@ async def run(bench: Bench) -> None:
             settings = {"database_url": data.url, "release_slices": False}
             up = Process.running(bench.home, "-m", "pulse.cli", "up", settings=settings)
             async with up as process:
-                await _of_orders(
+                await _measure_orders(
                     bench,
                     server,
                     data,
@@ -40,13 +40,13 @@ async def run(bench: Bench) -> None:
                     "   WHERE application_name = 'order_queue')",
                 )
                 bench.fact("mean row size of stored_events", await data.figure(_ROW), "B")
-                await _of_idling(bench, server, data, process)
-        await _of_plain(bench, server)
+                await _measure_idle(bench, server, data, process)
+        await _measure_plain_service(bench, server)
 
 
-async def _of_plain(bench: Bench, server: Server) -> None:
+async def _measure_plain_service(bench: Bench, server: Server) -> None:
     async with plain_service(bench, server) as plain:
-        await _of_orders(
+        await _measure_orders(
             bench,
             server,
             plain.database,
@@ -58,7 +58,7 @@ async def _of_plain(bench: Bench, server: Server) -> None:
         )
 
 
-async def _of_orders(
+async def _measure_orders(
     bench: Bench,
     server: Server,
     data: Database,
@@ -91,7 +91,7 @@ async def _of_orders(
     bench.fact(f"{name}: CPU time of Postgres per order", 1000 * used / orders, "ms")
 
 
-async def _of_idling(bench: Bench, server: Server, data: Database, process: Process) -> None:
+async def _measure_idle(bench: Bench, server: Server, data: Database, process: Process) -> None:
     statements, cpu, backends = (
         await data.figure(_STATEMENTS),
         process.cpu_seconds,

@@ -21,7 +21,7 @@ _SECONDS: Final = 300.0
 _BATCHES: Final = (10, 100, 500)
 _BEST_BATCH: Final = 500
 _PROCESSES: Final = (2, 4)
-_FLOOR_BATCH: Final = 500
+_SQL_BATCH: Final = 500
 
 ALL_PROJECTED: Final = """
 SELECT logged.events >= %s AND t.notification_id >= logged.events
@@ -68,7 +68,7 @@ async def run(bench: Bench) -> None:
 
 
 class _Drain:
-    """Each turn has a new database; the time runs from the backlog's commit to its completion."""
+    """Each turn has a new database, and is timed from the backlog's commit to its completion."""
 
     def __init__(self, bench: Bench, server: Server, orders: int, splits: int) -> None:
         self._bench = bench
@@ -77,7 +77,7 @@ class _Drain:
         self._splits = splits
 
     def by_pulse(self, processes: int, batch: int) -> Turn:
-        """Running workers; until every order is COMPLETED in the read model."""
+        """Workers that already run; timed until every order is COMPLETED in the read model."""
 
         async def turn() -> float:
             async with AsyncExitStack() as stack:
@@ -113,13 +113,13 @@ class _Drain:
             await connection.execute("ANALYZE filled")
             await self._server.checkpoint()
             begun = time.perf_counter()
-            for first in range(0, self._orders, _FLOOR_BATCH):
+            for first in range(0, self._orders, _SQL_BATCH):
                 for statement in _PULSE_WRITES:
                     await connection.execute(
                         statement,
                         {
                             "after": 2 * first,
-                            "up_to": 2 * (first + _FLOOR_BATCH),
+                            "up_to": 2 * (first + _SQL_BATCH),
                             "splits": self._splits,
                         },
                         prepare=True,
@@ -127,7 +127,7 @@ class _Drain:
             return self._orders / (time.perf_counter() - begun)
 
     async def by_procrastinate(self) -> float:
-        """A running worker with 50 concurrent jobs; timed from the jobs' commit."""
+        """A worker that already runs, with 50 concurrent jobs; timed from the jobs' commit."""
         async with self._plain() as database:
             app = procrastinate.App(
                 connector=procrastinate.PsycopgConnector(conninfo=database.conninfo)
@@ -143,7 +143,7 @@ class _Drain:
                     return await self._rate(database, _NONE_PENDING)
 
     async def by_pgqueuer(self) -> float:
-        """A running worker with batches of 100 jobs; timed from the jobs' commit."""
+        """A worker that already runs, with batches of 100 jobs; timed from the jobs' commit."""
         async with self._plain() as database:
             connection = await asyncpg.connect(database.url)
             try:

@@ -1,4 +1,4 @@
-"""This checkout compared with an earlier commit: append, post, read; on separate databases."""
+"""Append, post and read: this checkout compared with an earlier one, on separate databases."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,7 +44,7 @@ class _Side(msgspec.Struct, frozen=True):
 
 
 async def run(bench: Bench) -> None:
-    """Both APIs run all the time; one at a time is measured."""
+    """Both APIs run throughout; one at a time is measured."""
     before = await asyncio.to_thread(Checkout.of_commit, EARLIER)
     async with bench.server() as server, AsyncExitStack() as stack:
         sides = [
@@ -114,9 +114,9 @@ async def _appends(bench: Bench, side: _Side) -> float:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, wrong = await process.communicate()
+    output, errors = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"appending failed:\n{wrong.decode()}")
+        raise RuntimeError(f"appending failed:\n{errors.decode()}")
     return float(output)
 
 

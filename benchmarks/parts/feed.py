@@ -1,4 +1,4 @@
-"""The whole log over HTTP, compared with COPY of the same rows, and questions about the past."""
+"""The whole log over HTTP, compared with COPY of the same rows, and queries about the past."""
 
 import asyncio
 import time
@@ -65,13 +65,13 @@ async def run(bench: Bench) -> None:
                 max(peaks),
                 "MiB",
             )
-            await _ask_about_the_past(bench, database, api, events)
+            await _measure_the_past(bench, database, api, events)
 
 
 def _reading(
     api: Process, headers: dict[str, str], events: int, peaks: list[float]
 ) -> Callable[[], Awaitable[float]]:
-    """Read the response from the socket, without parsing it."""
+    """Turns that read the response from the socket, without parsing it."""
 
     async def turn() -> float:
         begun = sampled_at = time.perf_counter()
@@ -112,8 +112,8 @@ def _copying(database: Database, events: int) -> Callable[[], Awaitable[float]]:
     return turn
 
 
-async def _ask_about_the_past(bench: Bench, database: Database, api: Process, events: int) -> None:
-    """Milliseconds of one answer, the median of some, asked one after the other."""
+async def _measure_the_past(bench: Bench, database: Database, api: Process, events: int) -> None:
+    """The median latency of each query, in sequence, after the history is summed up."""
     pulse = PulseDatabase(database.conninfo, pool_size=2)
     await pulse.open()
     try:

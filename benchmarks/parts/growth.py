@@ -44,7 +44,7 @@ async def run(bench: Bench) -> None:
     """Measure each operation on every size before the next operation.
 
     The databases keep what a round appends, except the empty one, which is new in each round.
-    Creating it causes a checkpoint, after which Postgres logs each page whole at its first write.
+    Creating it causes a checkpoint, after which the first write to a page logs a full-page image.
     """
     empty, *sizes = (bench.sized(events, events // 1000) for events in _EVENTS)
     async with bench.server(shared_buffers="2GB") as server, AsyncExitStack() as stack:
@@ -134,7 +134,7 @@ async def _posted_and_read(bench: Bench, database: Database) -> dict[str, float]
 
 
 async def _drained(bench: Bench, database: Database) -> dict[str, float]:
-    """Drain a backlog of orders with 5 slices, after the orders that were posted before."""
+    """Drain a backlog of orders with 5 slices; the orders posted before are drained first."""
     settings = {"database_url": database.url, "batch_size": 500, "log_level": "info"}
     async with Process.running(
         bench.home, "-m", "pulse.cli", "background", settings=settings, ready="workers.started"

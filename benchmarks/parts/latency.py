@@ -58,14 +58,14 @@ async def _compare(
     plain: Callable[[int], Awaitable[list[float]]],
     bare: Database,
 ) -> None:
-    all_of: dict[str, list[list[float]]] = {}
+    latencies_of: dict[str, list[list[float]]] = {}
 
     def turn_of(
         name: str, measure: Callable[[int], Awaitable[list[float]]]
     ) -> Callable[[], Awaitable[float]]:
         async def turn() -> float:
             latencies = await measure(rate)
-            all_of.setdefault(name, []).append(latencies)
+            latencies_of.setdefault(name, []).append(latencies)
             return _quantile(latencies, 99)
 
         return turn
@@ -80,11 +80,11 @@ async def _compare(
     if rate == _PLAIN_SERVICE_RATE:
         candidates.append(Candidate("5 s poll", turn_of("5 s poll", plain)))
     await bench.compare(f"{rate} orders/s, p99", "ms", candidates, warm=False)
-    medians = {name: [_quantile(one, 50) for one in found] for name, found in all_of.items()}
+    medians = {name: [_quantile(one, 50) for one in found] for name, found in latencies_of.items()}
     bench.add(Comparison.of(f"{rate} orders/s, p50", "ms", medians, {}))
     bench.fact(
         f"accepted -> COMPLETED at {rate}/s, p99",
-        _quantile([one for found in all_of["Pulse"] for one in found], 99),
+        _quantile([one for found in latencies_of["Pulse"] for one in found], 99),
         "ms",
     )
 
@@ -171,7 +171,7 @@ async def _plain(
     async with plain_service(bench, server) as plain:
 
         async def measure(rate: int) -> list[float]:
-            """Latencies in ms, by the database's clock, which is this machine's."""
+            """Latencies in ms. The database runs on this machine, so its clock is comparable."""
             accepted = await _post_at(rate, bench, plain.service.url)
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 while True:

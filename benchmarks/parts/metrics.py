@@ -1,4 +1,4 @@
-"""POST with metrics, and with metrics and request lines, compared with neither."""
+"""POST with metrics, and with metrics and request lines, compared with POST without both."""
 
 import statistics
 import time
@@ -25,7 +25,7 @@ _OFF: Final = {"metrics": "false", "log_requests": "off"}
 _METRICS: Final = {"metrics": "true", "log_requests": "off"}
 _LINES: Final = {"metrics": "true", "log_requests": "all"}
 _PATH: Final = "/internal/orders"
-_AT_ONCE: Final = 100
+_REQUESTS_PER_BATCH: Final = 100
 
 
 class _Side(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class _Side(msgspec.Struct, frozen=True):
 
 
 async def run(bench: Bench) -> None:
-    """All APIs run all the time, each on its own database; one at a time is measured."""
+    """All APIs run throughout, each on its own database; one at a time is measured."""
     async with bench.server() as server, AsyncExitStack() as stack:
 
         async def serving(name: str, settings: Mapping[str, str]) -> _Side:
@@ -51,20 +51,21 @@ async def run(bench: Bench) -> None:
         off = await serving("neither", _OFF)
         measured = await serving("with metrics", _METRICS)
         logged = await serving("with metrics and request lines", _LINES)
-        whole = await _compare(bench, "metrics", measured, off, 0.97)
+        post_us = await _compare(bench, "metrics", measured, off, 0.97)
         await _compare(bench, "metrics and request lines", logged, off, 0.9)
-    alone = _cost_alone(bench, log=False)
-    with_line = _cost_alone(bench, log=True)
-    bench.fact("metrics of a request alone: CPU time", alone, "µs")
-    bench.fact("metrics and line of a request alone: CPU time", with_line, "µs")
-    bench.fact("metrics alone, of a POST's CPU time with neither", 100 * alone / whole, "%")
-    bench.fact("metrics and line alone, of the same", 100 * with_line / whole, "%")
+    metrics_us = _observer_us(bench, log=False)
+    with_line_us = _observer_us(bench, log=True)
+    bench.fact("request metrics without the request: CPU time", metrics_us, "µs")
+    bench.fact("request metrics and line without the request: CPU time", with_line_us, "µs")
+    bench.fact("request metrics, as a share of a POST's CPU time", 100 * metrics_us / post_us, "%")
+    share = 100 * with_line_us / post_us
+    bench.fact("request metrics and line, as a share of a POST's CPU time", share, "%")
 
 
-def _cost_alone(bench: Bench, *, log: bool) -> float:
-    """The CPU time that the observer of requests needs for one, in µs, without the request.
+def _observer_us(bench: Bench, *, log: bool) -> float:
+    """The CPU time per request that the observer alone takes, in µs.
 
-    It is less than what differs between two runs of whole requests on a busy machine.
+    On a busy machine it is smaller than the noise between two runs of whole requests.
     """
     lines: list[RequestLine] = []
     observer = RequestObserver(measure=True, log=RequestLog(lines.append, 1.0) if log else None)
@@ -75,17 +76,17 @@ def _cost_alone(bench: Bench, *, log: bool) -> float:
     for _ in range(bench.rounds):
         begun = time.process_time()
         for _ in range(batches):
-            for _ in range(_AT_ONCE):
+            for _ in range(_REQUESTS_PER_BATCH):
                 observer.observe("POST", "", scope, 201, 0.004, None)
             if log:
                 render_json(lines)
                 lines.clear()
-        figures.append((time.process_time() - begun) / (batches * _AT_ONCE))
+        figures.append((time.process_time() - begun) / (batches * _REQUESTS_PER_BATCH))
     return 1e6 * statistics.median(figures)
 
 
 async def _compare(bench: Bench, setting: str, subject: _Side, off: _Side, goal: float) -> float:
-    """Compare the rates, and the API's CPU time per request; returns that of `off`, in µs."""
+    """Compare the rates and the API's CPU time per request; returns the CPU time of `off` in µs."""
     costs: dict[str, list[float]] = {subject.name: [], off.name: []}
 
     def turn_of(side: _Side) -> Callable[[], Awaitable[float]]:

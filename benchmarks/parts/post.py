@@ -7,7 +7,7 @@ from typing import Final
 from benchmarks.bench import Bench, Candidate
 from benchmarks.comparison import Comparison
 from benchmarks.database import Server
-from benchmarks.generators import Load, wrk
+from benchmarks.generators import LoadResult, wrk
 from benchmarks.peers import plain
 from benchmarks.process import Process
 
@@ -18,7 +18,7 @@ Urls = dict[str, str]
 
 
 async def run(bench: Bench) -> None:
-    """All four services run all the time; one at a time is measured."""
+    """All four services run throughout; one at a time is measured."""
     async with bench.server() as server, _serving(bench, server) as urls:
         for connections in _CONNECTIONS[: bench.sized(3, 1)]:
             goals = {"no-op": 0.85, "plain service": 1.5} if connections > 1 else {}
@@ -45,7 +45,7 @@ async def _compare(bench: Bench, urls: Urls, connections: int, goals: dict[str, 
         bench.add(Comparison.of(f"{setting}, p50", "ms", timed, {**goal}))
 
 
-async def _post(bench: Bench, url: str, connections: int) -> Load:
+async def _post(bench: Bench, url: str, connections: int) -> LoadResult:
     return await wrk(
         f"{url}/internal/orders",
         "post_orders.lua",
@@ -65,11 +65,11 @@ async def _serving(bench: Bench, server: Server) -> AsyncIterator[Urls]:
         await plain_data.rows(plain.CREATE)
         run = Process.running
         pulse = run(bench.home, "-m", "pulse.cli", "api", settings={"database_url": pulse_data.url})
-        noop = run(bench.home, "-m", "benchmarks.floors.noop")
+        noop = run(bench.home, "-m", "benchmarks.lower_bounds.noop")
         peer = run(
             bench.home, "-m", "benchmarks.peers.plain", settings={"database_url": plain_data.url}
         )
-        bare = run(bench.home, "-m", "benchmarks.floors.bare")
+        bare = run(bench.home, "-m", "benchmarks.lower_bounds.bare")
         yield {
             "Pulse": (await enter(pulse)).url,
             "no-op": (await enter(noop)).url,

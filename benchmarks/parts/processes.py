@@ -90,7 +90,7 @@ def _turns(  # noqa: PLR0917 - the results of a turn
 
 
 async def _idle(bench: Bench, pulse: Process) -> dict[str, float]:
-    """Percent of a core that each kind of process takes while nothing is to do, and the memory."""
+    """Percent of a core that each kind of process takes without load, and the memory of all."""
     await asyncio.sleep(_SETTLE_SECONDS)
     before = pulse.cpu_seconds_of_members
     seconds = bench.sized(int(_IDLE_SECONDS), 1)

@@ -25,13 +25,13 @@ SELECT s.notification_id, s.originator_id, s.originator_version, s.topic, s.stat
        p.claimed_by, p.claimed_at
   FROM stored_events s
   LEFT JOIN pending_orders p ON p.created_position = s.notification_id AND p.claimed_by IS NOT NULL
- WHERE s.originator_id = (SELECT id FROM asked WHERE n = :n)
+ WHERE s.originator_id = (SELECT id FROM sampled WHERE n = :n)
  ORDER BY s.originator_version;
 """
 _HISTORY_SQL: Final = """
 SELECT notification_id, originator_id, originator_version, topic, state, recorded_at
   FROM stored_events
- WHERE originator_id = (SELECT id FROM asked WHERE n = :n)
+ WHERE originator_id = (SELECT id FROM sampled WHERE n = :n)
  ORDER BY originator_version;
 """
 _SEQUENTIAL_SCANS: Final = """
@@ -64,7 +64,7 @@ async def run(bench: Bench) -> None:
             answers = bench.home / "answers.json"
             answers.write_bytes(await _answers(pulse.url, paths))
             async with Process.running(
-                bench.home, "-m", "benchmarks.floors.noop", str(answers)
+                bench.home, "-m", "benchmarks.lower_bounds.noop", str(answers)
             ) as noop:
                 for name, sql in (
                     ("one order", _ORDER_SQL),
@@ -80,7 +80,8 @@ async def run(bench: Bench) -> None:
                             Candidate("SQL alone", _sql(bench, data, sql)),
                         ],
                     )
-        scans = await data.figure(_SEQUENTIAL_SCANS) - scans  # ended backends have reported theirs
+        # Backends report their scans when they end, so the API is stopped first.
+        scans = await data.figure(_SEQUENTIAL_SCANS) - scans
         bench.fact("sequential scans during the reads", scans, "")
 
 
@@ -105,20 +106,20 @@ async def load_orders(bench: Bench, data: Database, orders: int) -> None:
 async def _paths(bench: Bench, data: Database, url: str) -> dict[str, Any]:
     """Files with paths, by kind of read: random orders and histories, and the first pages."""
     await data.rows(
-        "CREATE TABLE asked AS SELECT row_number() OVER () AS n, order_id AS id"
+        "CREATE TABLE sampled AS SELECT row_number() OVER () AS n, order_id AS id"
         " FROM (SELECT order_id FROM order_queue ORDER BY random() LIMIT %s) o",
         _ORDERS_READ,
     )
-    await data.rows("CREATE UNIQUE INDEX ON asked (n)")
-    ids = [str(row[0]) for row in await data.rows("SELECT id FROM asked ORDER BY n")]
+    await data.rows("CREATE UNIQUE INDEX ON sampled (n)")
+    ids = [str(row[0]) for row in await data.rows("SELECT id FROM sampled ORDER BY n")]
     cursors = await _cursors(url)
-    asked = {
+    sampled = {
         "one order": [f"/internal/orders/{order}" for order in ids],
         "a history": [f"/internal/orders/{order}/events" for order in ids],
         f"a page of {_PAGE}": [f"/internal/orders?limit={_PAGE}{cursor}" for cursor in cursors],
     }
     files = {}
-    for number, (name, paths) in enumerate(asked.items()):
+    for number, (name, paths) in enumerate(sampled.items()):
         files[name] = bench.home / f"paths-{number}"
         files[name].write_text("\n".join(paths) + "\n")
     return files

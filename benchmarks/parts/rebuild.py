@@ -30,7 +30,7 @@ COPY (SELECT notification_id, originator_id, originator_version, topic, state, r
 
 
 async def run(bench: Bench) -> None:
-    """Measure the process `pulse rebuild` with its start; the lower bound copies its result."""
+    """Measure the process `pulse rebuild` and its start. The lower bound copies its result."""
     events = bench.sized(_EVENTS, 4_000)
     async with bench.server() as server, server.database() as database:
         bench.log(f"loading {events:,} events")
@@ -62,7 +62,7 @@ async def run(bench: Bench) -> None:
 
 
 async def _released(bench: Bench, server: Server) -> None:
-    """Orders whose slices were all released: an order has seven events, far apart in the log."""
+    """Orders whose slices were all released: each has seven events, far apart in the log."""
     orders = bench.sized(_RELEASED_ORDERS, 500)
     events = orders * (2 + _SPLITS)
     async with server.database() as database:
@@ -105,7 +105,7 @@ def _rebuilding(
 
 
 def _copying(database: Database, events: int) -> Callable[[], Awaitable[float]]:
-    """Read the log, copy the finished rows, create their indexes."""
+    """Turns that read the log, copy the finished rows and create their indexes."""
 
     async def turn() -> float:
         async with await database.connect() as connection:
@@ -114,19 +114,19 @@ def _copying(database: Database, events: int) -> Callable[[], Awaitable[float]]:
             async with connection.cursor().copy(_READ) as copy:
                 async for _ in copy:
                     pass
-            await connection.execute("CREATE SCHEMA floor")
+            await connection.execute("CREATE SCHEMA lower_bound")
             for table in _TABLES:
                 await connection.execute(
-                    f"CREATE TABLE floor.{table} (LIKE {table} INCLUDING STORAGE)"
+                    f"CREATE TABLE lower_bound.{table} (LIKE {table} INCLUDING STORAGE)"
                 )
-                into = f"COPY floor.{table} FROM STDIN (FORMAT binary)"
+                into = f"COPY lower_bound.{table} FROM STDIN (FORMAT binary)"
                 async with connection.cursor().copy(into) as copy:
                     for piece in rows[table]:
                         await copy.write(piece)
                 for index in await _indexes_of(connection, table):
                     await connection.execute(index)
             took = time.perf_counter() - begun
-            await connection.execute("DROP SCHEMA floor CASCADE")
+            await connection.execute("DROP SCHEMA lower_bound CASCADE")
         return events / took
 
     return turn
@@ -142,6 +142,6 @@ async def _indexes_of(connection: Any, table: str) -> list[str]:
         "SELECT indexdef FROM pg_indexes WHERE tablename = %s AND schemaname = 'public'", (table,)
     )
     return [
-        row[0].replace(f"ON public.{table} ", f"ON floor.{table} ")
+        row[0].replace(f"ON public.{table} ", f"ON lower_bound.{table} ")
         for row in await cursor.fetchall()
     ]

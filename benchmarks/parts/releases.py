@@ -1,4 +1,4 @@
-"""Releases of slices at their times: how late they are, what an order costs, what is sustained."""
+"""Releases of slices at a steady load: lateness, cost of an order, sustained rate."""
 
 import asyncio
 import time
@@ -49,7 +49,7 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What is due, for the report."""
+        """The due slices per second, for the report."""
         due = self.orders_per_second * self.num_splits
         return f"{due:,} slices/s ({self.orders_per_second:,} orders/s of {self.num_splits})"
 

@@ -1,4 +1,4 @@
-"""The seal's cost: projection and appends with and without it, CPU time and bytes an event."""
+"""The seal's cost: projection and appends with and without it, CPU time and bytes per event."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ Turn = Callable[[], Awaitable[float]]
 
 
 async def run(bench: Bench) -> None:
-    """Both run in one process on one event loop, as in a process of Pulse."""
+    """The sealer shares one event loop with the projector or the appender, as in Pulse."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     async with bench.server() as server:
         async with server.database() as database, _pool(database) as pool:

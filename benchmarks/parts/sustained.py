@@ -1,6 +1,6 @@
-"""All of Pulse in one process with default settings: orders accepted, and orders completed.
+"""Orders accepted and completed by all of Pulse in one process with default settings.
 
-Also drain and rebuild, measured separately.
+Drain and rebuild are measured separately.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ def _drains(bench: Bench, server: Server, checkout: Checkout) -> Turn:
     orders = bench.sized(_DRAINED, 200)
 
     async def turn() -> float:
-        """Running workers; from the creations' commit until all outcomes are projected."""
+        """Workers that already run; timed from the creations' commit until all is projected."""
         settings = {"batch_size": _BATCH, "log_level": "info"}
         async with (
             server.database(migrated=False) as database,
@@ -121,11 +121,11 @@ def _drains(bench: Bench, server: Server, checkout: Checkout) -> Turn:
 
 def _rebuilds(bench: Bench, server: Server, checkout: Checkout) -> Turn:
     events = bench.sized(_REBUILT_EVENTS, 400)
-    # The sample's ids do not belong to its keys. The earlier commit does not verify the log.
+    # The sample's ids are not derived from its keys. The earlier commit does not verify the log.
     unverified = ["--unverified"] if checkout == Checkout.this() else []
 
     async def turn() -> float:
-        """The process `pulse rebuild`, with its start."""
+        """The process `pulse rebuild`, including its start."""
         async with server.database(migrated=False) as database:
             await _run(bench, checkout, database, "migrate")
             await fill_log(database, events // 2, num_splits=_SPLITS, stage="completed")

@@ -19,7 +19,7 @@ _URL: Final = os.environ.get("PULSE_DATABASE_URL", "")
 
 
 async def main(batch: int) -> None:
-    """Run the worker. The jobs' statements use psycopg, as Pulse does."""
+    """Run the worker. The jobs use psycopg for their statements, as Pulse does."""
     orders: AsyncConnectionPool[Any] = AsyncConnectionPool(
         _URL,
         min_size=1,

@@ -41,7 +41,7 @@ class _View(PostgresTrackingRecorder):
         super().__init__(*arguments, **more)
         self.sql_create_statements += [_CREATE_ORDERS.format(), _CREATE_SLICES.format()]
 
-    def take(self, event: Any, tracking: Tracking) -> None:
+    def write(self, event: Any, tracking: Tracking) -> None:
         """Write the rows of one event."""
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
@@ -74,7 +74,7 @@ class _Stock(Projection[_View]):
 
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
         """Pass the event to the view."""
-        self.view.take(domain_event, tracking)
+        self.view.write(domain_event, tracking)
 
 
 def project_all(conninfo: str, events: int) -> float:

@@ -1,6 +1,6 @@
 """A minimal ASGI application that reads the body and answers 201: the cost of uvicorn alone.
 
-PULSE_PORT=8001 python -m benchmarks.floors.bare
+PULSE_PORT=8001 python -m benchmarks.lower_bounds.bare
 """
 
 import os

@@ -1,9 +1,9 @@
 """Pulse's API without a database: it validates and encodes orders, but stores nothing.
 
-    PULSE_PORT=8001 python -m benchmarks.floors.noop [ANSWERS]
+    PULSE_PORT=8001 python -m benchmarks.lower_bounds.noop [ANSWERS]
 
-Reads are answered with the content of ANSWERS (from a real Pulse), encoded for each request. What
-remains is the cost of the framework.
+Reads are answered with the content of ANSWERS (from a real Pulse), encoded for each request. So
+its cost is that of the framework.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class NoopStore:
         self.mapper = EventMapper()
 
     async def append(self, event: Event) -> int:
-        """Encode the event and yield to other tasks, as while waiting for a commit."""
+        """Encode the event and yield to other tasks, as an append that waits for a commit."""
         self.mapper.to_stored_event(event)
         await asyncio.sleep(0)
         return 1
@@ -67,7 +67,7 @@ class NoopStore:
         return [(1,)] * len(events)
 
     async def end(self) -> int:
-        """The position of the last event: one that no read waits for."""
+        """The position of the last event: so low that no read waits for it."""
         return 1
 
 
