@@ -1,4 +1,4 @@
-"""Creates the HTTP clients of Pulse. An unusable environment is reported in one sentence."""
+"""Creates the HTTP clients of Pulse. Invalid proxy or certificate variables raise one error."""
 
 import os
 from typing import Any, Final
@@ -19,10 +19,11 @@ class EnvironmentUnusable(PulseError):
 def open_client(purpose: str, *, trust_env: bool, **options: Any) -> httpx.AsyncClient:  # noqa: ANN401
     """Create an HTTP client; errors name its `purpose`, and `options` are passed to httpx.
 
-    With `trust_env` it uses the proxies and certificates from the environment.
+    With `trust_env` the client uses the proxies and certificates from the environment.
 
     Raises:
-        EnvironmentUnusable: they are unusable. Values are not repeated, as one may be a password.
+        EnvironmentUnusable: one of these is unusable. Its value, which may have a password, is not
+            repeated.
     """
     if trust_env:
         _require_usable_proxies(purpose)
