@@ -271,9 +271,7 @@ class Node:
             supervisor.on_stop(self._gauges.close)
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
         self._start_seal(supervisor)
-        if (
-            self._presence is not None
-        ):  # stops after the workers, since without it claims are released
+        if self._presence is not None:  # stops after the workers, or others release their claims
             supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
         if self._workers is not Workers.IN_GROUP:
             supervisor.on_stop(self._project_own_events)
