@@ -18,7 +18,7 @@ class TrustedKey(msgspec.Struct, frozen=True):
 
 
 class Replacement(msgspec.Struct, frozen=True):
-    """A key that was replaced, and the tree that its rotation note states; None if it lost events.
+    """A replaced key, and the tree that its rotation note states; None if that declares a loss.
 
     A replaced key may have been stolen. Its signatures are trusted only up to the size of that
     tree, and only if the tree of the pack had its root.
