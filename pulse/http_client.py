@@ -9,7 +9,7 @@ import httpx
 from pulse.errors import PulseError
 
 _MAX_PORT: Final = 65_535
-_OF_FILES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+_FILE_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 class EnvironmentUnusable(PulseError):
@@ -30,7 +30,8 @@ def open_client(purpose: str, *, trust_env: bool, **options: Any) -> httpx.Async
     try:
         return httpx.AsyncClient(trust_env=trust_env, **options)
     except OSError as error:
-        named = ", ".join(name for name in _OF_FILES if os.environ.get(name)) or "the environment"
+        variables = [name for name in _FILE_VARIABLES if os.environ.get(name)]
+        named = ", ".join(variables) or "the environment"
         reason = (error.strerror or type(error).__name__).lower()
         raise EnvironmentUnusable(
             f"the HTTP client for {purpose} cannot be set up with {named} ({reason}): correct or "

@@ -105,7 +105,7 @@ def no_position_is_an_extreme_more_often(sample: Sample) -> Iterator[str]:
 
 
 def every_position_is_alike(sample: Sample) -> Iterator[str]:
-    """Over many seeds every position's quantity has the distribution of all quantities."""
+    """Over many seeds every position's quantity has the same distribution."""
     for place, chi_square in _unlike(sample.quantities):
         yield f"slice {place + 1}'s quantity is distributed unlike the others' ({chi_square})"
 
@@ -120,7 +120,7 @@ def no_time_is_early_or_late(sample: Sample) -> Iterator[str]:
 
 
 def every_inner_time_is_alike(sample: Sample) -> Iterator[str]:
-    """Over many seeds all inner slices have one distribution of the distance from the even time."""
+    """Over many seeds every inner slice's distance from its even time has the same distribution."""
     inner = [
         tuple(offset - round(place * sample.interval) for offset in column)
         for place, column in enumerate(sample.offsets[1:-1], 1)

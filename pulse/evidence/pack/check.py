@@ -445,7 +445,10 @@ class PackCheck:
                 detail = f"{NEIGHBOURS}: the entry is not leaf {event.index} of the signed tree"
                 self._find(detail, "ALTERED", event.record.position)
             elif not is_outside:
-                detail = "an event of the period, next to the first or last one, is not in the pack"
+                detail = (
+                    "the event next to the selected ones was recorded in the period, and is not in "
+                    "the pack"
+                )
                 self._find(detail, "DELETED", event.record.position)
         self.report.is_whole = last + 1 < tree.size
 
