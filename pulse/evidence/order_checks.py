@@ -95,7 +95,7 @@ def _fault_of_window(created: OrderCreated) -> str | None:  # noqa: PLR0911 - on
     asked = created.timestamp if created.start_at is None else created.start_at
     moved = created.window_starts_at != asked
     if moved and (not sessions or created.window_starts_at != max(asked, sessions[0][0])):
-        return "its window does not start where it must"
+        return "its window does not start at the time that its terms give"
     if sessions:
         try:
             require_possible_sessions(created.terms)

@@ -138,7 +138,7 @@ class _SealCheck:
             self._find("TREE", str(error))
         self._report_missing()
         if self._tree.size == state.size and self._tree != state.frontier:
-            self._find("TREE", "seal_state has other hashes than the entries give")
+            self._find("TREE", "the hashes in seal_state are not those that the entries give")
         for tree in [each for each in trees if each.size > self._tree.size][:1]:
             detail = f"{tree.name} has {tree.size} entries, the tree has {self._tree.size}"
             self._find(tree.fault, detail)
