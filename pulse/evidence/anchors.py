@@ -51,7 +51,7 @@ class AnchorFile:
         """Append a checkpoint and flush it to the disk.
 
         Raises:
-            AnchorUnusable: it cannot be written, or only a part of it.
+            AnchorUnusable: the checkpoint was not written, or only a part of it.
         """
         try:
             descriptor = self._open()
@@ -208,7 +208,7 @@ class _Poster:
         self.fault = None
 
     async def _post(self, client: httpx.AsyncClient) -> str | None:
-        """Post the newest checkpoint; returns why it was not accepted, without the secret URL."""
+        """Post the newest checkpoint; returns why it was not accepted, but no part of the URL."""
         headers = {"content-type": "text/plain; charset=utf-8"}
         try:
             response = await client.post(self._url, content=self._newest, headers=headers)

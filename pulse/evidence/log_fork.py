@@ -205,7 +205,7 @@ class LogForker:
     async def _known_checkpoint(
         self, connection: Connection, state: SealState, key: VerifierKey
     ) -> Checkpoint | None:
-        """The largest checkpoint in the file that has this origin or that of a lost fork.
+        """The largest checkpoint of this origin, or of a lost fork of it, in the file.
 
         Raises:
             ForkRefused: the tree differs from a checkpoint that it includes.

@@ -79,8 +79,8 @@ class RevisionRun(msgspec.Struct, frozen=True):
         """Apply the revisions in order. An applied one stays, even if the next one fails.
 
         Raises:
-            SchemaLocked: other sessions held locks that a revision needs for
-                `max_lock_wait_seconds`.
+            SchemaLocked: for `max_lock_wait_seconds` other sessions held locks that a revision
+                needs.
             OlderCodeRuns: a revision of the phase `after` is not compatible with running processes.
         """
         _log.info("schema.migrating", revisions=[one.number for one in self.plan.revisions])

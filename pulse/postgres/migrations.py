@@ -105,7 +105,7 @@ class Migrations:
         Raises:
             RolesRefused: the roles cannot be set up like this.
             StatementsNeeded: this role may not execute some of the statements; nothing was changed.
-            psycopg.OperationalError: as in `migrate`, and so are its other errors.
+            psycopg.OperationalError: as in `migrate`. Its other errors are raised too.
         """
         async with await self._connect(conninfo, limits) as connection:
             is_current = self._is_current(await _read_applied(connection), after=after)

@@ -61,7 +61,7 @@ class ServerPaths(NamedTuple):
     @property
     def has_cluster(self) -> bool:
         """Whether a cluster exists here."""
-        return os.path.exists(self.cluster / "PG_VERSION")  # noqa: PTH110 - raises for no path
+        return os.path.exists(self.cluster / "PG_VERSION")  # noqa: PTH110 - never raises
 
     @property
     def conninfo(self) -> str:
