@@ -1,8 +1,8 @@
 """The version of this code with its commit, as events record it: `0.2.0+g4fa3e2b1c0de`.
 
-A wheel has the commit that it was built from in a file, which the build writes (`hatch_build.py`).
-In a checkout it is read from git, once per process; `.dirty` is appended if the package differs
-from the commit. Without either it is `0.2.0+unknown`.
+In a wheel the commit is read from a file that the build writes (`hatch_build.py`). In a checkout it
+is read from git, once per process; `.dirty` is appended if the package differs from the commit.
+Without either the version is `0.2.0+unknown`.
 """
 
 import os
@@ -29,7 +29,7 @@ def code_version() -> str:
 def checkout_commit(root: Path) -> str:
     """The commit of a checkout: `g<12 digits>`, with `.dirty` if its code was changed.
 
-    `unknown` if it is not the root of a checkout, or git cannot be run there.
+    `unknown` if `root` is not the root of a checkout, or git cannot be run there.
     """
     if not (root / ".git").exists():
         return "unknown"

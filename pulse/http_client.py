@@ -1,4 +1,4 @@
-"""Creates the HTTP clients of Pulse. An unusable environment is reported in one sentence."""
+"""Creates the HTTP clients of Pulse. Invalid proxy or certificate variables raise one error."""
 
 import os
 from typing import Any, Final
@@ -9,7 +9,7 @@ import httpx
 from pulse.errors import PulseError
 
 _MAX_PORT: Final = 65_535
-_OF_FILES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+_FILE_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 class EnvironmentUnusable(PulseError):
@@ -19,17 +19,19 @@ class EnvironmentUnusable(PulseError):
 def open_client(purpose: str, *, trust_env: bool, **options: Any) -> httpx.AsyncClient:  # noqa: ANN401
     """Create an HTTP client; errors name its `purpose`, and `options` are passed to httpx.
 
-    With `trust_env` it uses the proxies and certificates from the environment.
+    With `trust_env` the client uses the proxies and certificates from the environment.
 
     Raises:
-        EnvironmentUnusable: they are unusable. Values are not repeated, as one may be a password.
+        EnvironmentUnusable: one of these is unusable. Its value, which may have a password, is not
+            repeated.
     """
     if trust_env:
         _require_usable_proxies(purpose)
     try:
         return httpx.AsyncClient(trust_env=trust_env, **options)
     except OSError as error:
-        named = ", ".join(name for name in _OF_FILES if os.environ.get(name)) or "the environment"
+        variables = [name for name in _FILE_VARIABLES if os.environ.get(name)]
+        named = ", ".join(variables) or "the environment"
         reason = (error.strerror or type(error).__name__).lower()
         raise EnvironmentUnusable(
             f"the HTTP client for {purpose} cannot be set up with {named} ({reason}): correct or "

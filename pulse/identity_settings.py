@@ -142,7 +142,7 @@ def _file(path: str) -> str:
 
 def jwks_url(text: str) -> str:
     """Parse the URL of the issuer's keys: https, so that they cannot be altered in transit."""
-    expected = "an https URL without user or fragment, or an http one of this machine"
+    expected = "an https URL without user or fragment, or an http URL of this machine"
     url = _url(text, expected)
     if url.scheme == "http" and not _is_this_machine(url.hostname or ""):
         raise ValueError(expected)
@@ -168,10 +168,10 @@ def anchor_urls(text: str) -> tuple[str, ...]:
 def _url(text: str, expected: str) -> SplitResult:
     try:
         url = urlsplit(text)
-        whole = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+        is_complete = url.scheme in {"http", "https"} and url.hostname and url.port != 0
     except ValueError:
         raise ValueError(expected) from None
-    if not whole or url.username is not None or url.fragment:
+    if not is_complete or url.username is not None or url.fragment:
         raise ValueError(expected)
     return url
 
@@ -191,7 +191,7 @@ def name(text: str) -> str:
 
 
 def faults_of_rights(given: Collection[str], values: Mapping[str, Any]) -> list[str]:
-    """Faults of PULSE_SERVICE_RIGHTS against the tokens; arguments as of `faults_between`."""
+    """Faults of PULSE_SERVICE_RIGHTS against the tokens. Has the arguments of `faults_between`."""
     if "service_tokens" in given and "service_tokens" not in values:
         return []
     known = {token.name for token in values.get("service_tokens", ())}
@@ -215,12 +215,12 @@ def faults_between(given: Collection[str], values: Mapping[str, Any]) -> list[st
     if not keys:
         return []
     faults = [
-        f"{_variable(missing)} is not set: tokens are checked against it"
+        f"{_variable(missing)} is not set, but tokens are checked against it"
         for missing in ("jwt_audience", "jwt_issuer")
         if missing not in given
     ]
     if len(keys) > 1:
-        faults.append(f"{' and '.join(map(_variable, keys))} are set: expected one of them")
+        faults.append(f"{' and '.join(map(_variable, keys))} are set: expected only one of them")
     if "jwt_algorithm" not in given or "jwt_algorithm" in values:
         faults += _faults_of_algorithm(keys[0], values)
     return faults
@@ -233,12 +233,12 @@ def _faults_of_algorithm(key: str, values: Mapping[str, Any]) -> list[str]:
         return [] if right else ["PULSE_JWT_ALGORITHM: expected HS256 with PULSE_JWT_SECRET"]
     if chosen in {None, "HS256"}:
         return [f"PULSE_JWT_ALGORITHM: expected RS256, ES256 or EdDSA with {_variable(key)}"]
-    if key in values and key == "jwt_public_key" and not _fits(values[key], chosen):
+    if key in values and key == "jwt_public_key" and not _is_key_for(chosen, values[key]):
         return [f"PULSE_JWT_PUBLIC_KEY=***: expected a key for {chosen}, RSA of at least 2048 bits"]
     return []
 
 
-def _fits(pem: str, chosen: str) -> bool:
+def _is_key_for(chosen: str, pem: str) -> bool:
     key = load_pem_public_key(pem.encode())
     match chosen:
         case "RS256":

@@ -15,14 +15,14 @@ from pulse import metrics
 _log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS: Final = 0.2
-"""A line is written at most about this long after the request."""
+"""How long a line is buffered at most, while the reader of the log keeps up."""
 
 MAX_BUFFERED_LINES: Final = 12_000
 """Lines beyond this are dropped, and counted in pulse_log_lines_dropped_total. About 4 MiB."""
 
 
 _LINES_AT_ONCE: Final = 100
-"""About 32 KiB. A logging record that waits for the lock waits for at most this much."""
+"""About 32 KiB. A logging record waits at most until this many lines are written."""
 
 Line = TypeVar("Line")
 
@@ -30,9 +30,9 @@ Line = TypeVar("Line")
 class LineWriter(Generic[Line]):
     """Renders lines and writes them to the stream of a logging handler, between its own lines.
 
-    `write` belongs to one event loop; `render` is called in the thread that writes, with some lines
-    at a time, and returns whole lines. Lines that cannot be written, to a full disk or a pipe
-    without a reader, are dropped. So are lines while the reader of a pipe is too slow.
+    `write` must be called in the event loop. `render` is called in the thread that writes, with
+    some lines at a time, and returns complete lines. Lines are dropped if they cannot be written,
+    as to a full disk or a pipe without a reader, or while the reader of a pipe is too slow.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LineWriter(Generic[Line]):
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     async def close(self) -> None:
-        """Write the buffered lines. They are lost if the reader takes longer than a second."""
+        """Write the buffered lines. Waits 1 s for a write in progress, then 1 s for the rest."""
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:
@@ -112,6 +112,6 @@ class LineWriter(Generic[Line]):
                 self._handler.release()
         except (OSError, ValueError):
             metrics.LOG_LINES_DROPPED.inc(len(lines))
-        except Exception:  # noqa: BLE001 - a bug in rendering must not end the log
+        except Exception:  # noqa: BLE001 - a bug in rendering must not stop the request log
             metrics.LOG_LINES_DROPPED.inc(len(lines))
             _log.exception("log.lines_not_rendered", lines=len(lines))

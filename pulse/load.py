@@ -111,7 +111,7 @@ class Load:
     async def run(
         self, lines: Sequence[Line], progress: Callable[[str], AbstractContextManager[Show]]
     ) -> None:
-        """Post every order in batches, then wait for the outcomes: polling must not slow posting.
+        """Post every order in batches, then poll the outcomes, so that polling delays no post.
 
         Raises:
             LoadError: no ready Pulse answers at the URL.
@@ -153,7 +153,7 @@ class Load:
         return LoadError(
             f"no ready Pulse answers at {self._http.base_url} ({reason}): start it with "
             "`make run`, or give the URL of its API with --url (for `pulse up` it ends in /pulse), "
-            "and run this again; orders that it has already are not duplicated"
+            "and run this again; orders that Pulse already has are not duplicated"
         )
 
     async def _post(self, lines: Sequence[Line]) -> None:
@@ -228,7 +228,7 @@ class Load:
             await asyncio.sleep(max(_POLL_SECONDS, 4 * (now - started)))
 
     def _record_outcome(self, answer: _Order) -> None:
-        """Count a pending order that now has an outcome, and the rules that it breaks."""
+        """Count an order that has an outcome since the last poll, and the rules that it breaks."""
         order_id, status = answer.order_id, answer.order_queue_status
         if order_id not in self._waiting or status in {"PENDING", "IN_PROGRESS"}:
             return
@@ -262,7 +262,7 @@ def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]
     if (
         answer.order_queue_status == "COMPLETED"
     ):  # no rule uses the seed, which the API does not return
-        broken = [one for one in _broken_rules(answer) if one.rule not in _ruled_out(answer)]
+        broken = [one for one in _broken_rules(answer) if one.rule not in _unchecked(answer)]
         yield from {one.rule: one.breach for one in reversed(broken)}.items()
 
 
@@ -277,10 +277,10 @@ def _broken_rules(answer: _Order) -> Sequence[BrokenRule]:
     return broken_rules(given, answer.slices)
 
 
-def _ruled_out(answer: _Order) -> frozenset[str]:
-    """The rules about times, if the window is longer than requested: it has several sessions.
+def _unchecked(answer: _Order) -> frozenset[str]:
+    """The rules that cannot be checked: those about times, if the window has several sessions.
 
-    The answer does not contain the sessions, so these rules cannot be checked.
+    Such a window is longer than requested. The response does not contain the sessions.
     """
     minutes = answer.split_config["duration_minutes"]
     length = answer.window.ends_at - answer.window.starts_at
@@ -288,7 +288,7 @@ def _ruled_out(answer: _Order) -> frozenset[str]:
 
 
 def _answers(response: httpx.Response, count: int) -> Sequence[_Answer]:
-    """The response to each order of a batch; that to the whole request if it has no results."""
+    """The response to each order of a batch; if it has no results, the whole response for each."""
     answers = _read(response.content).results
     whole = _Answer(response.status_code, msgspec.Raw(response.content))
     return answers if len(answers) == count else [whole] * count

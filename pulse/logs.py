@@ -30,7 +30,7 @@ _ACCESS_LOG: Final = "uvicorn.access"
 _SERVER_LOGGERS: Final = ("uvicorn", "asyncio")
 """Their warnings are caused by what clients send: garbage, upgrades, resets."""
 _LIMITED_EVENTS: Final = frozenset(("pulse.unavailable", "http.unavailable"))
-"""Events of Pulse that every single request can cause."""
+"""Events of Pulse that any request can cause."""
 
 
 class QueryStringFilter(logging.Filter):
@@ -46,7 +46,7 @@ class QueryStringFilter(logging.Filter):
 
 
 class RateLimitFilter(logging.Filter):
-    """Limits each kind of record that callers can cause to one per second.
+    """Limits records that callers can cause: at most one per second of each kind.
 
     The kinds are: warnings of uvicorn, warnings of asyncio, and each event of Pulse that a request
     can cause. The next record of a kind has the number of dropped ones as `suppressed`. All other
@@ -107,8 +107,8 @@ class LogShare(NamedTuple):
 class LogHandler(logging.StreamHandler[TextIO]):
     """The handler of all lines, on stderr. `renderer` is None if the format is JSON.
 
-    If other processes write to the same stderr, its lock excludes them too: a pipe takes only 4 KiB
-    at once, so longer lines would be mixed.
+    If other processes write to the same stderr, the handler's lock also excludes them. A write to a
+    pipe is atomic only up to 4 KiB, so longer lines would be mixed.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ def report_fatal_error(sentence: str) -> None:
 
 
 def _console_renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
-    # the default traceback shows local variables, which may be secrets
+    # the default traceback shows local variables, which may contain secrets
     plain = structlog.dev.plain_traceback
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
 

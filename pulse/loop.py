@@ -52,8 +52,8 @@ class WakeUp:
 class Job(ABC, Generic[Result]):
     """The work of a loop: a bounded step that can be tested without a timer, and its pauses.
 
-    After a step with nothing more to do the loop pauses for `min_pause_seconds`, so that the next
-    step handles what arrives meanwhile together. Then it waits for the wake-up, at most
+    After a step that leaves nothing to do the loop pauses for `min_pause_seconds`, so that the next
+    step handles all work that arrives in the pause. Then it waits for the wake-up, at most
     `poll_seconds`.
     """
 
@@ -70,7 +70,7 @@ class Job(ABC, Generic[Result]):
         return None
 
     def poll_after(self, result: Result) -> float:  # noqa: ARG002 - for jobs that need it
-        """Seconds to wait for the wake-up at most, in the usual pause after this result."""
+        """Maximum seconds to wait for the wake-up, in the usual pause after this result."""
         return self.poll_seconds
 
 

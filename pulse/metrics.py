@@ -79,8 +79,8 @@ _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 class _Requests(Collector):
     """Counts and times requests, in one event loop.
 
-    A request costs one lookup and two additions, without a lock. A scrape makes a counter and a
-    histogram of the sums.
+    A request costs one lookup and two additions, without a lock. A scrape computes a counter and a
+    histogram from the sums.
     """
 
     _LABELS: Final = ("method", "route", "status")
@@ -101,7 +101,7 @@ class _Requests(Collector):
         REGISTRY.register(self)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. Routes and statuses must be few. All unknown methods count as one."""
+        """Count one request. Each route and status adds series. Unknown methods count as one."""
         cell = self._cells.get((method, route, status)) or self._cell(method, route, status)
         cell[bisect_left(REQUEST_BUCKETS, seconds)] += 1
         cell[-1] += seconds
@@ -206,7 +206,7 @@ CLOCK_OFFSET: Final = _gauge(
 )
 LOG_LINES_DROPPED: Final = _counter(
     "pulse_log_lines_dropped_total",
-    "Request lines that were dropped, because the log was written too slowly.",
+    "Request lines that were dropped, because the log was written too slowly or failed.",
 )
 PROCESSES_MISSING: Final = Described(
     "pulse_processes_missing",
@@ -273,7 +273,7 @@ SLICES_DUE: Final = DATABASE_GAUGES.gauge(
     "Slices whose time has come and that are not settled, of the 1,000 orders due first.",
 )
 OLDEST_DUE: Final = DATABASE_GAUGES.gauge(
-    "pulse_oldest_due_seconds", "How long slices have been due. 0 if none is."
+    "pulse_oldest_due_seconds", "How long the oldest due slice has been due. 0 if none is due."
 )
 HALTS: Final = DATABASE_GAUGES.gauge("pulse_halts", "Halts in force.")
 SEAL_LAG_EVENTS: Final = DATABASE_GAUGES.gauge(

@@ -14,8 +14,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def parse_time(text: str) -> datetime:
     """The time in UTC. A fraction finer than a microsecond is rounded up.
 
-    Stored times are whole microseconds, so as a bound the rounded time selects the same ones as the
-    given time: `t >= bound` and `t < bound` have the same results.
+    Stored times are whole microseconds. So for a stored time t, rounding the bound up changes the
+    result of neither `t >= bound` nor `t < bound`.
 
     Raises:
         ValueError: the text is not an RFC 3339 time, or lies outside the years 1 to 9999 in UTC.

@@ -26,7 +26,7 @@ class Secret:
 
 
 class ServiceToken(msgspec.Struct, frozen=True):
-    """A service token and the name of its service, which has several during a rotation."""
+    """A service token and the name of its service. A service may have several tokens."""
 
     name: str
     token: Secret

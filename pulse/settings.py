@@ -40,8 +40,8 @@ _HIDDEN_IF_INVALID: Final = "hidden if invalid"
 class Kind(msgspec.Struct, frozen=True):
     """How a variable's text is read.
 
-    `read` raises ValueError for a text that is not allowed. The error's message says what was
-    expected; if it is empty, `allowed` does.
+    `read` raises ValueError for a text that is not allowed. Its message says what is expected; if
+    that is empty, `allowed` is used instead.
     """
 
     allowed: str
@@ -143,7 +143,7 @@ _API: Final = Kind("an http or https URL", identity.api_url)
 _ALGORITHM: Final = Kind(f"one of {', '.join(identity.ALGORITHMS)}", identity.algorithm)
 _SECRET: Final = Kind(f"at least {identity.MIN_SECRET_BYTES} bytes", identity.signing_secret)
 _KEY: Final = Kind("a public key as PEM, or the path of a file that has one", identity.public_key)
-_JWKS: Final = Kind("an https URL, or an http one of this machine", identity.jwks_url)
+_JWKS: Final = Kind("an https URL, or an http URL of this machine", identity.jwks_url)
 _ANCHOR_URLS: Final = Kind("http or https URLs, separated by commas", identity.anchor_urls)
 _NAME: Final = Kind("at most 255 characters", identity.name)
 
@@ -173,12 +173,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "is accepted on one server alone.",
     ] = False
     data_dir: Annotated[
-        Path, _PATH, "Where the embedded server, the development keys and the anchors are kept."
+        Path, _PATH, "The directory of the embedded server, the development keys and the anchors."
     ] = Path(".pulse")
     host: Annotated[str, _HOST, "The address that `pulse up`, `api` and `gateway` listen on."] = (
         "127.0.0.1"
     )
-    port: Annotated[int, _whole(1, 65_535), "The port that they listen on."] = 8000
+    port: Annotated[
+        int, _whole(1, 65_535), "The port that `pulse up`, `api` and `gateway` listen on."
+    ] = 8000
     processes: Annotated[
         int,
         _whole(1, MAX_PROCESSES),
@@ -194,7 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     migrate: Annotated[
         bool,
         _BOOLEAN,
-        "Migrate the schema at start. If false, a process is not ready before `pulse migrate`.",
+        "Migrate the schema at start. If false, a process is not ready until `pulse migrate` ran.",
     ] = True
     batch_size: Annotated[
         int,
@@ -230,12 +232,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_release_delay_seconds: Annotated[
         float,
         _seconds(1, 86_400),
-        "A slice that is not released within this of its time expires.",
+        "A slice that is not released within this time after its scheduled time expires.",
     ] = 60.0
     session_policy: Annotated[
         SessionPolicy,
         _POLICY,
-        "The policy for trading sessions of orders that name none.",
+        "The policy for trading sessions of orders that do not name a policy.",
     ] = "NONE"
 
     market_calendar: Annotated[
@@ -246,13 +248,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),
-        "A process whose clock is further from the database's is not ready and refuses orders.",
+        "A process whose clock differs by more from the database's is not ready and refuses "
+        "orders.",
     ] = 1.0
     pool_size: Annotated[
         int,
         _whole(2, 200),
-        "Maximum connections in a process's pool. It opens two more, three if it has workers; one "
-        "process of all opens one more, for the metrics of the database.",
+        "Maximum connections in a process's pool. A process opens two more, three if it has "
+        "workers. One of all processes opens one more, for the gauges of the whole database.",
     ] = 10
     append_queue_events: Annotated[
         int, _whole(1, 1_000_000), "Maximum events in the append queue. More are answered 503."
@@ -287,12 +290,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_burst_seconds: Annotated[
         float,
         _seconds(0, 3600),
-        "The burst of a caller, as the number of seconds whose requests it may send at once.",
+        "A caller may send the requests of this many seconds at once.",
     ] = 2.0
     service_tokens: Annotated[
         tuple[ServiceToken, ...],
         _TOKENS,
-        "Who may use the internal API. Unset: only direct requests of this machine.",
+        "Who may use the internal API. Unset: only direct requests from this machine.",
         _HIDDEN,
     ] = ()
     service_rights: Annotated[
@@ -321,8 +324,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_issuer: Annotated[
         str | None,
         _NAME,
-        "What a token's `iss` must be. Required with a key. With a new issuer every caller is a "
-        "new one.",
+        "What a token's `iss` must be. Required with a key. A change makes every caller a new "
+        "caller, without earlier orders.",
     ] = None
     jwt_max_lifetime_seconds: Annotated[
         float | None,
@@ -349,15 +352,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_requests: Annotated[
         str,
         _LOG_REQUESTS,
-        "Which requests have a line in the log: all, none (`off`), or a fraction. Those with a "
-        "status from 500 on, and those that take longer than 1 s, are always logged unless `off`; "
-        "`errors` logs only these.",
+        "Which requests have a line in the log: all, none (`off`), or a fraction. Requests with a "
+        "status of 500 or more, and those that take longer than 1 s, are always logged unless "
+        "`off`; `errors` logs only these.",
     ] = "all"
     seal_key: Annotated[
         Path | None,
         _PATH,
         "The file of the key that signs checkpoints of the log (`pulse key new`). Unset: the "
-        "development key that `pulse up` creates beside an embedded server's data, or no seal.",
+        "development key that `pulse up` creates next to an embedded server's data, or no seal.",
     ] = None
     anchor_file: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry. Only pulse.tracing imports this module: it needs the extra `otel`."""
+"""Spans of OpenTelemetry. This module needs the extra `otel`: only pulse.tracing imports it."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ from pulse.domain import TraceContext
 _log = structlog.get_logger(__name__)
 
 MAX_CLOSE_SECONDS: Final = 3.0
-"""How long a stopping process exports the spans that are queued. Later ones are lost."""
+"""How long a stopping process exports queued spans at most. The remaining ones are lost."""
 
 _TRACE_ID: Final = slice(3, 35)
 _SPAN_ID: Final = slice(36, 52)
@@ -69,7 +69,7 @@ class Span:
         self._span.add_link(_span_context(context))
 
     def end(self, *, error: str | None = None, at_ns: int | None = None) -> None:
-        """End it, as failed if there is an error: the name of its class or a code."""
+        """End the span; with an `error`, the name of a class or a code, it is marked as failed."""
         if error is not None:
             self._span.set_attribute("error.type", error)
             self._span.set_status(StatusCode.ERROR)
@@ -132,7 +132,7 @@ class Spans:
                 await closed.wait()
 
 
-class _ReportedExporter(SpanExporter):
+class _ReportingExporter(SpanExporter):
     """An exporter that logs one warning when exports begin to fail, and when they succeed again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -161,10 +161,10 @@ class _ReportedExporter(SpanExporter):
 
 def start(service_name: str) -> Spans:
     """Start exporting as the OTEL_* variables say. OTEL_SERVICE_NAME overrides the service name."""
-    # It logs each attempt, with the endpoint, which may have a password.
+    # The exporter logs each attempt with the endpoint, which may contain a password.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     provider = TracerProvider(resource=_resource(service_name), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_ReportedExporter(OTLPSpanExporter())))
+    provider.add_span_processor(BatchSpanProcessor(_ReportingExporter(OTLPSpanExporter())))
     return Spans(provider)
 
 
@@ -181,7 +181,7 @@ def _resource(service_name: str) -> Resource:
 
 
 def _span_context(context: TraceContext) -> SpanContext:
-    """The context for OpenTelemetry; its invalid one if the traceparent is malformed."""
+    """The context for OpenTelemetry; INVALID_SPAN_CONTEXT if the traceparent is malformed."""
     parent, state = context.traceparent, context.tracestate
     try:
         return SpanContext(

@@ -1,7 +1,7 @@
 """Traces: spans are exported with OpenTelemetry if an endpoint of a collector is set.
 
 The variables are those of OpenTelemetry, not PULSE_*. Without an endpoint OpenTelemetry is not
-imported, and all code that starts spans tests for None.
+imported, and `open_spans` yields None.
 """
 
 import importlib
@@ -24,18 +24,18 @@ _PROTOCOL: Final = "http/protobuf"
 _NOT_INSTALLED: Final = "install pulse[otel], or unset the variable"
 _NOT_STARTED: Final = "correct the OTEL_* variables; Pulse runs without traces"
 _WRONG_PROTOCOL: Final = f"set it to {_PROTOCOL}, and the endpoint to the collector's HTTP port"
-_EXTRA: Final = "opentelemetry.exporter.otlp.proto.http"
+_EXPORTER_MODULE: Final = "opentelemetry.exporter.otlp.proto.http"
 
 
 @asynccontextmanager
 async def open_spans(
     service_name: str, environment: Mapping[str, str] = os.environ
 ) -> AsyncIterator["Spans | None"]:
-    """The exporter of this process's spans; None if it exports none.
+    """The exporter of this process's spans; None if traces are off.
 
-    It exports none unless one of ENDPOINTS is set. OTEL_SDK_DISABLED=true turns it off, and so does
-    an OTEL_TRACES_EXPORTER other than otlp, such as none. If it cannot export, a warning is logged
-    and Pulse runs without traces. On exit the spans that are queued are exported, within a bound.
+    Traces are on if one of ENDPOINTS is set. OTEL_SDK_DISABLED=true turns them off, and so does an
+    OTEL_TRACES_EXPORTER other than otlp, such as none. If the exporter cannot be started, a warning
+    is logged and Pulse runs without traces. On exit queued spans are exported, for a limited time.
     """
     if not _may_export(environment):
         yield None
@@ -77,6 +77,6 @@ def _first_set(environment: Mapping[str, str], variables: tuple[str, ...]) -> st
 
 def _is_installed() -> bool:
     try:
-        return importlib.util.find_spec(_EXTRA) is not None
+        return importlib.util.find_spec(_EXPORTER_MODULE) is not None
     except ImportError:  # a package that contains it is missing
         return False

@@ -1,1 +1,1 @@
-"""Evidence: the seal over the log, which others can check, and verification of log and queue."""
+"""Evidence: the seal over the log, for third parties to check; verification of log and queue."""

@@ -51,12 +51,12 @@ class AnchorFile:
         """Append a checkpoint and flush it to the disk.
 
         Raises:
-            AnchorUnusable: it cannot be written; a part of it may have been.
+            AnchorUnusable: the checkpoint was not written, or only a part of it.
         """
         try:
             descriptor = self._open()
             try:
-                # A line feed first: the note before may be cut short.
+                # A line feed first: the previous note may be cut short.
                 written = os.write(descriptor, f"\n{checkpoint}".encode())
                 if written != len(checkpoint.encode()) + 1:
                     raise AnchorUnusable(f"{self.path} cannot be written: the disk is full")
@@ -82,7 +82,7 @@ class AnchorFile:
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def last(self, key: VerifierKey) -> Checkpoint | None:
-        """The largest checkpoint of this key among the last ones in the file; None if it has none.
+        """The largest checkpoint of this key near the end of the file; None if there is none.
 
         Notes that are cut short, and those of other keys, are skipped.
 
@@ -140,14 +140,14 @@ class Anchors:
 
     def __init__(self, file: AnchorFile, urls: Sequence[str] = ()) -> None:
         self.file = file
-        self._posts = [_Posts(url) for url in urls]
+        self._posters = [_Poster(url) for url in urls]
         self._file_fault: str | None = None
         self._logged_at = float("-inf")
 
     @property
     def faults(self) -> tuple[str, ...]:
         """Why checkpoints are not kept, one sentence for each place where they are not."""
-        faults = (self._file_fault, *(posts.fault for posts in self._posts))
+        faults = (self._file_fault, *(poster.fault for poster in self._posters))
         return tuple(fault for fault in faults if fault is not None)
 
     async def keep(self, checkpoint: str) -> None:
@@ -155,8 +155,8 @@ class Anchors:
 
         Never raises: `faults` says what could not be done.
         """
-        for posts in self._posts:
-            posts.put(checkpoint)
+        for poster in self._posters:
+            poster.put(checkpoint)
         now = time.monotonic()
         if now >= self._logged_at + LOG_SECONDS:
             self._logged_at = now
@@ -171,11 +171,11 @@ class Anchors:
     async def run(self) -> None:
         """Post checkpoints to the URLs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for posts in self._posts:
-                tasks.create_task(posts.run())
+            for poster in self._posters:
+                tasks.create_task(poster.run())
 
 
-class _Posts:
+class _Poster:
     """Posts the newest checkpoint to one URL, and skips those that a newer one replaces."""
 
     def __init__(self, url: str) -> None:
@@ -190,10 +190,10 @@ class _Posts:
         self._put.set()
 
     async def run(self) -> None:
-        # HTTP_PROXY and the like apply to an https receiver, but not to an http one nearby
-        is_far = self._url.startswith("https:")
+        # HTTP_PROXY and the like apply to an https URL, but not to an http one
+        is_https = self._url.startswith("https:")
         async with open_client(
-            "PULSE_ANCHOR_URLS", trust_env=is_far, timeout=_POST_SECONDS
+            "PULSE_ANCHOR_URLS", trust_env=is_https, timeout=_POST_SECONDS
         ) as client:
             while True:
                 await self._put.wait(None)
@@ -208,7 +208,7 @@ class _Posts:
         self.fault = None
 
     async def _post(self, client: httpx.AsyncClient) -> str | None:
-        """Post the newest checkpoint; returns why it was not accepted. URLs may have secrets."""
+        """Post the newest checkpoint; returns why it was not accepted, but no part of the URL."""
         headers = {"content-type": "text/plain; charset=utf-8"}
         try:
             response = await client.post(self._url, content=self._newest, headers=headers)

@@ -1,8 +1,8 @@
 """The chain of keys that signed one log: rotations, declared forks, and their notes.
 
-A rotation note is a checkpoint of the tree as it was, with a line that names the next key, and both
-keys sign it. The note of a fork is one too. There the next key is the same key under another name,
-because one origin must not have two different trees.
+A rotation note is a checkpoint of the tree at that time, with a line that names the next key. Both
+keys sign it. The note of a fork is a rotation note whose next key is the same key under another
+name, because one origin must not have two different trees.
 """
 
 import re
@@ -39,9 +39,9 @@ _LOG_ID_DIGITS: Final = 12
 class DeclaredFork(msgspec.Struct, frozen=True):
     """A fork as its note declares it: the log was restored to an earlier point and continued.
 
-    `position` is the end of the log then, `size` the number of its sealed events. `known_size` is
-    the size of the largest checkpoint of the earlier log that was known, None if none was: up to
-    `known_size - size` sealed events were lost.
+    `position` is the end of the log at that time, `size` the number of its sealed events.
+    `known_size` is the size of the largest checkpoint of the earlier log that was known, None if
+    none was: up to `known_size - size` sealed events were lost.
     """
 
     position: int
@@ -81,10 +81,11 @@ def place_of_signer(
 ) -> int | None:
     """The place in a chain of the first key that is the given one; None if the chain lacks it.
 
-    `rotations` are the notes that introduced the keys. A fork gives the key another name, so these
-    count too: a name of a fork, which another restore may have undone, and a key that a rotation
-    introduced under the origin of a fork. Otherwise the chain must have exactly the given key: if
-    it has the key only under a name that a fork gave it, the keys before that fork were removed.
+    `rotations` are the notes that introduced the keys. A fork gives the key another name. So the
+    chain may have the given key under another name of a fork in two cases: the given name is that
+    of a fork, which another restore may have undone; or a rotation introduced the key under the
+    origin of a fork. Otherwise the chain must also have the given name: if it has the key only
+    under a name that a fork gave it, the keys before that fork were removed.
 
     Raises:
         NoteInvalid: a note is malformed.
@@ -238,8 +239,8 @@ def keys_of_earlier_logs(
     """The keys that a lost part of the log introduced: its forks and rotations.
 
     `notes` are anchors, oldest first, `keys` those of the log as it is, `limits` as
-    `sizes_before_forks` returns them. A key counts if one of `keys` that a fork followed introduced
-    it, or another key found before.
+    `sizes_before_forks` returns them. A key counts if it was introduced by one of `keys` that a
+    fork followed, or by a key found earlier.
     """
     introducing = [key for key, limit in zip(keys, limits, strict=True) if limit is not None]
     found: list[VerifierKey] = []
@@ -269,7 +270,7 @@ def _value(checkpoint: Checkpoint, name: str) -> str:
     """The value of the only line with this name.
 
     Raises:
-        ValueError: there is not one such line.
+        ValueError: there is no such line, or more than one.
     """
     (value,) = _values(checkpoint, name)
     return value

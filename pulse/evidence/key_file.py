@@ -43,7 +43,7 @@ def read_key_file(file: Path) -> SigningKey:
         return SigningKey.parse(text.decode("utf-8", "replace"))
     except NoteInvalid as error:
         raise KeyFileUnusable(
-            f"the seal's key {file} has no key ({error}): `pulse key new` creates one"
+            f"the seal's key file {file} has no valid key ({error}): `pulse key new` creates one"
         ) from error
 
 
@@ -53,14 +53,15 @@ def _forbidden(found: os.stat_result) -> int:
     The group may read a file of root, as Postgres allows for its TLS key: a mounted secret is often
     readable only through the group of the process.
     """
-    is_roots = found.st_uid == 0 != os.geteuid()
-    return 0o037 if is_roots else 0o077
+    is_file_of_root = found.st_uid == 0 != os.geteuid()
+    return 0o037 if is_file_of_root else 0o077
 
 
 def create_key_file(file: Path, key: SigningKey) -> bool:
     """Write the key to a new file that only this user may read. False if the file exists.
 
-    The file appears with all of its content or not at all, and of two processes one creates it.
+    The file appears with all of its content or not at all. If two processes call this, only one of
+    them creates the file.
 
     Raises:
         KeyFileUnusable: it cannot be created.

@@ -1,8 +1,8 @@
 """Forking a log: after a restore to an earlier point it continues under another identity.
 
 The `log_id` is renewed, so that every reader of the earlier log stops. If the log is sealed, the
-same key signs from now on under an origin of the fork's own, because the earlier log may have other
-events at the same places of the tree. The note that introduces this origin declares the fork.
+same key signs from now on under a new origin, because the earlier log may have other events at the
+same places of the tree. The note that introduces this origin declares the fork.
 """
 
 import asyncio
@@ -139,7 +139,7 @@ class LogForker:
 
         Raises:
             ForkRefused: the log or the seal changed since the plan, or processes are present.
-            AnchorUnusable: the note could not be appended to the anchors, so nothing was changed.
+            AnchorUnusable: the file of anchors cannot be written; nothing was changed.
             DatabaseUnavailable: nothing was changed, or the connection was lost at the commit:
                 then the identity of the log says whether it was forked.
             ForkNotAnchored: the log was forked, but the note was not anchored.
@@ -205,7 +205,7 @@ class LogForker:
     async def _known_checkpoint(
         self, connection: Connection, state: SealState, key: VerifierKey
     ) -> Checkpoint | None:
-        """The largest checkpoint in the file of this origin, or of a fork of it that was lost.
+        """The largest checkpoint of this origin, or of a lost fork of it, in the file.
 
         Raises:
             ForkRefused: the tree differs from a checkpoint that it includes.
@@ -285,10 +285,10 @@ async def _continued(
 
 
 async def _intact_state(connection: Connection) -> SealState:
-    """The tree's row, whose root the stored hashes give.
+    """The tree's row, if the stored hashes give its root.
 
     Raises:
-        ForkRefused: they do not.
+        ForkRefused: they do not give it.
     """
     try:
         state = await read_state(connection)
@@ -314,10 +314,10 @@ def _find_checkpoints(
 ) -> tuple[Checkpoint | None, Checkpoint | None]:
     """The largest checkpoint in the file, and the largest of up to `size` entries of this origin.
 
-    Those count that one of the keys signed, or a key that one of them introduced in the file: in a
-    rotation, or in a fork that was lost in the restore. Each part of the file is verified from its
-    largest checkpoint downward, as far as needed. So a note that no key signed cannot hide a signed
-    one.
+    A checkpoint counts if it was signed by one of the keys, or by a key that one of them introduced
+    in the file: by a rotation, or by a fork that the restore lost. Each part of the file is
+    verified from its largest checkpoint downward, as far as needed. So a note without a valid
+    signature cannot hide a signed one.
     """
     origin = keys[0].name
     lost = keys_of_earlier_logs(stream_notes(file), keys, [size] * len(keys))
@@ -335,7 +335,7 @@ def _find_checkpoints(
 
 
 class _Stated(msgspec.Struct, frozen=True):
-    """A note, with the origin and the size that it states; -1 if the size is none."""
+    """A note, with the origin and the size that it states; -1 if that size is too large."""
 
     origin: str
     size: int

@@ -1,4 +1,4 @@
-"""Sealed events that the log lacks, as a signed note declares."""
+"""Declared losses: sealed events that the log lacks, and that a signed note declares lost."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -17,7 +17,7 @@ HASH_BYTES: Final = 32
 EMPTY_ROOT: Final = sha256(b"").digest()
 
 HashOf = Callable[[int, int], bytes]
-"""Returns the hash at this tile level and index: of leaves index * 256**level and following."""
+"""Returns the hash of the node with this tile level and index."""
 
 Node = tuple[int, int]
 """A tile level and an index: the subtree of 256**level leaves from leaf index * 256**level on."""
@@ -70,7 +70,7 @@ class Frontier(msgspec.Struct, frozen=True):
         return root
 
     def extended(self, leaf_hashes: Sequence[bytes]) -> "tuple[Frontier, dict[Node, bytes]]":
-        """The tree with these leaves appended, and the tiles' subtrees that are full now.
+        """The tree with these leaves appended, and the hashes of the subtrees that became full.
 
         The dictionary has each new hash of tile level 1 and above.
         """

@@ -38,7 +38,7 @@ def require_origin(origin: str) -> str:
     """Return the origin if it can name a key and a log.
 
     Raises:
-        NoteInvalid: it is empty or too long, or has white space, `+` or other than ASCII.
+        NoteInvalid: it is empty or too long, or has white space, `+` or a character beyond ASCII.
     """
     if len(origin) > MAX_ORIGIN_CHARACTERS or not _ORIGIN.fullmatch(origin):
         raise NoteInvalid(
@@ -243,7 +243,7 @@ def _parts(text: str, what: str) -> tuple[str, str, str]:
 
 
 def _base64(text: str) -> bytes:
-    """The decoded text, of which only the one canonical encoding is accepted."""
+    """Decode base64; only the canonical encoding is accepted."""
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

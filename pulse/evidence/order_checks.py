@@ -63,7 +63,7 @@ def check_stream(mapper: EventMapper, records: Sequence[RecordedEvent]) -> Check
 
 
 def fault_of_creation(created: OrderCreated) -> tuple[Fault, str] | None:
-    """Why Pulse cannot have accepted this order, which was altered, such as to a billion slices."""
+    """Why Pulse cannot have accepted this order; None if it can. It may have been altered."""
     if created.originator_id != order_id_for(created.key_scope, created.order_unique_key):
         return "WRONG_ID", "its id is not derived from its key"
     if created.timestamp.utcoffset() != _UTC_OFFSET:
@@ -95,7 +95,7 @@ def _fault_of_window(created: OrderCreated) -> str | None:  # noqa: PLR0911 - on
     asked = created.timestamp if created.start_at is None else created.start_at
     moved = created.window_starts_at != asked
     if moved and (not sessions or created.window_starts_at != max(asked, sessions[0][0])):
-        return "its window does not start where it must"
+        return "its window does not start at the time that its terms give"
     if sessions:
         try:
             require_possible_sessions(created.terms)
@@ -123,7 +123,7 @@ class _StreamCheck:
             self._check_versions()
             try:
                 self._check_events(own)
-            except Exception as error:  # noqa: BLE001 - one altered order must not hide the others
+            except Exception as error:  # noqa: BLE001 - one order must not hide other findings
                 _log.error("verification.crashed", stream=str(own[0].originator_id), exc_info=error)
                 self._find(own[0], "UNREADABLE", type(error).__name__)
         folded = len(self._events) == len(own)
@@ -179,7 +179,7 @@ class _StreamCheck:
 
         Raises:
             HistoryBroken: the event cannot follow.
-            SplitterUnknown: newer code must derive the schedule.
+            SplitterUnknown: only newer code can derive the schedule.
         """
         if record.originator_id == HALTS_STREAM_ID:
             self._halts = evolve_halts(self._halts, event)

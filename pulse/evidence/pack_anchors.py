@@ -77,8 +77,8 @@ def choose_anchors(
 def _largest_of(keys: Sequence[TrustedKey]) -> dict[str, int]:
     """For each origin the largest trusted size: after a fork larger trees belong to another log."""
     largest: dict[str, int] = {}
-    for counted in keys:
-        name, limit = counted.key.name, counted.max_size
+    for trusted in keys:
+        name, limit = trusted.key.name, trusted.max_size
         limit = _NO_LIMIT if limit is None else limit
         largest[name] = max(limit, largest.get(name, 0))
     return largest

@@ -151,11 +151,11 @@ class PackExport:
             raise DatabaseUnavailable(describe(error)) from error
 
     def _anchors(self, selection: Selection, note: str, keys: Sequence[PackKey]) -> list[Anchor]:
-        counted, size = trusted_keys(keys), unsigned(note).size
+        trusted, size = trusted_keys(keys), unsigned(note).size
         first, last = selection.first_index, selection.last_index
-        chosen = choose_anchors(self._anchor_file, counted, first, last, size)
+        chosen = choose_anchors(self._anchor_file, trusted, first, last, size)
         if self._kept_file is not None:
-            chosen += all_anchors(self._kept_file, counted, size)
+            chosen += all_anchors(self._kept_file, trusted, size)
         found = {anchor.note: anchor for anchor in chosen}
         return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))
 

@@ -43,7 +43,7 @@ _SELECT_ROWS: Final = load_sql(__package__, "select_rows_of_leaves")
 _WINDOW_EVENTS: Final = 2_000
 _LENGTH_BYTES: Final = 2
 _CACHED_ROWS: Final = 1_024
-"""A cache of rows of up to 256 entries, which overlapping streams share; at most 80 MiB."""
+"""Maximum rows in the cache, each of up to 256 entries: at most 80 MiB. Streams share rows."""
 SEAL_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.2
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -52,7 +52,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class PackSource:
     """Reads from the log and the seal over one connection.
 
-    Every method raises psycopg.Error if that fails, and TreeDamaged if the seal was tampered with.
+    Every method raises psycopg.Error if a read fails, and TreeDamaged if the seal was tampered
+    with.
     """
 
     def __init__(self, connection: Connection, history: QueueHistory) -> None:
@@ -98,7 +99,7 @@ class PackSource:
 
         Raises:
             NothingSealed: the log is not sealed.
-            PackRefused: it is not sealed that far.
+            PackRefused: the position is not sealed in time.
         """
         sealed = 0
         for _ in range(int((seconds or SEAL_SECONDS) / _POLL_SECONDS)):
@@ -115,7 +116,7 @@ class PackSource:
         )
 
     async def streams(self, bounds: Bounds) -> AsyncIterator[tuple[int, list[list[SealedEvent]]]]:
-        """The streams that have selected events, in the order of the first of these.
+        """The streams that have selected events, in the order of their first selected events.
 
         Yields how far the log was read, and some streams, each from its beginning up to `until`.
 
@@ -178,7 +179,7 @@ class PackSource:
 
 
 class _Row:
-    """A row of entries. It is kept as it is stored: decoded it would need ten times the memory."""
+    """A row of entries, encoded as it is stored: decoded it would need ten times the memory."""
 
     def __init__(self, first_index: int, bundle: bytes) -> None:
         try:

@@ -28,7 +28,7 @@ class Rotation(msgspec.Struct, frozen=True):
 async def rotate_key(
     database: Database, old: SigningKey, new: SigningKey, anchors: AnchorFile
 ) -> Rotation:
-    """Replace the key that signs the checkpoints by the new one.
+    """Replace the key that signs the checkpoints with the new one.
 
     The rotation note is a checkpoint of the tree as it is, with a line that names the new key, and
     both keys sign it. It is stored and anchored. Processes with the old key stop sealing. After a

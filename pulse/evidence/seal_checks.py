@@ -55,7 +55,7 @@ class Trust(msgspec.Struct, frozen=True):
 
 
 class EarlierAnchors(msgspec.Struct, frozen=True):
-    """How many anchors belong to the log before a fork, after the fork point; the largest size."""
+    """The anchors of the log before a fork that are after the fork point: number, largest size."""
 
     count: int = 0
     largest: int = 0
@@ -64,12 +64,12 @@ class EarlierAnchors(msgspec.Struct, frozen=True):
 class CheckedSeal(msgspec.Struct, frozen=True):
     """A checked part of the tree: `entries` leaves that end at leaf `size` of `whole` leaves.
 
-    `entries` does not count those that the log lacks as a signed note declares: `lost` are these,
-    of all parts so far.
+    `entries` does not count events that a signed note declares lost. `lost` counts these, of all
+    parts so far.
 
     `signer` is the key that the database has for the latest checkpoint, None if the log is not
-    sealed; `anchors` counts those that the whole tree was compared with. `earlier` are the anchors
-    of the log before a fork that this log does not include. `forks` are the declared ones.
+    sealed. `anchors` counts the anchors that the whole tree was compared with. `earlier` are those
+    of the log before a fork that this log does not include. `forks` are the recorded forks.
     """
 
     entries: int
@@ -138,7 +138,7 @@ class _SealCheck:
             self._find("TREE", str(error))
         self._report_missing()
         if self._tree.size == state.size and self._tree != state.frontier:
-            self._find("TREE", "seal_state has other hashes than the entries give")
+            self._find("TREE", "the hashes in seal_state are not those that the entries give")
         for tree in [each for each in trees if each.size > self._tree.size][:1]:
             detail = f"{tree.name} has {tree.size} entries, the tree has {self._tree.size}"
             self._find(tree.fault, detail)
@@ -185,7 +185,7 @@ class _SealCheck:
         self._findings.append(Finding(fault, detail, position, own))
 
     def _trusted(self, recorded: list[RecordedKey]) -> list[VerifierKey]:
-        """The keys whose signatures count, oldest first. Notes what contradicts the given key."""
+        """The keys whose signatures count, oldest first. Reports what contradicts the given key."""
         keys: list[VerifierKey] = []
         try:
             require_chain(recorded)
@@ -219,10 +219,10 @@ class _SealCheck:
             yield _Tree(checkpoint.size, checkpoint.root, "TREE", name)
 
     def _anchored(self, keys: Sequence[VerifierKey]) -> list[_Tree]:
-        """The trees of the anchors. Notes those that no trusted key signed.
+        """The trees of the anchors. Reports anchors that no trusted key signed.
 
-        Trees that were signed before a fork and are larger than the tree then was belong to the
-        earlier log, as do those of keys that only its lost part introduced.
+        A tree belongs to the earlier log if it was signed before a fork and is larger than the tree
+        at the fork, or if its key was introduced only in the lost part of that log.
         """
         if self._trust.anchors is None:
             return []
@@ -273,7 +273,7 @@ class _SealCheck:
             yield entries[: len(entries) - max(0, index - size)]
 
     async def _extend(self, entries: Sequence[bytes], trees: list[_Tree]) -> None:
-        """Add the leaves, and compare the trees of the sizes on the way and the stored hashes."""
+        """Append the leaves; compare the stored hashes, and each signed tree of a size reached."""
         hashes = [leaf_hash(entry) for entry in entries]
         begin, end = self._tree.size, self._tree.size + len(hashes)
         sizes = sorted({tree.size for tree in trees if begin < tree.size < end} | {end})
@@ -297,7 +297,7 @@ class _SealCheck:
                 self._find("TREE", f"{detail}, node_index {index} on")
 
     async def _compare(self, entries: Sequence[bytes]) -> int:
-        """Compare the last entries of the tree with the events that the log has now.
+        """Compare these entries, the last of the tree so far, with the events in the log.
 
         Returns how many of them a signed note declares lost.
         """
@@ -342,7 +342,7 @@ class _SealCheck:
             self._find("ALTERED", detail, position, before["order_id"])
 
     def _report_missing(self) -> None:
-        """Name the first missing events each; all others together."""
+        """Report the first missing events one by one, and all others in one finding."""
         for fields in self._missing[:_MAX_NAMED]:
             detail = f"version {fields['version']} was sealed and is not in the log"
             self._find("DELETED", detail, fields["position"], fields["order_id"])

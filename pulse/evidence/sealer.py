@@ -1,4 +1,4 @@
-"""The sealer: gives the events of the log their leaves in a Merkle tree, and signs checkpoints."""
+"""The sealer: adds a leaf to a Merkle tree for each event of the log, and signs checkpoints."""
 
 import asyncio
 import time
@@ -34,8 +34,8 @@ BATCH_EVENTS: Final = 5_000
 CHECKPOINT_SECONDS: Final = 0.5
 """A checkpoint is signed at least this often while events are sealed."""
 
-_PAUSES: Final = 3.0
-"""The pause after a full batch, in durations of the batch: the seal takes a quarter of the time."""
+_PAUSE_FACTOR: Final = 3.0
+"""The pause after a full batch, in durations of the batch: sealing takes a quarter of the time."""
 
 _BUSY_SECONDS: Final = 0.02
 
@@ -137,11 +137,11 @@ class Sealer(Job[Sealed | Busy | SealFault]):
     def pause_after(self, result: Sealed | Busy | SealFault) -> float | None:
         """After a full batch a multiple of its duration, so that projection has priority."""
         if isinstance(result, Sealed) and result.events == self._batch_events:
-            return _PAUSES * result.seconds
+            return _PAUSE_FACTOR * result.seconds
         return None
 
     def poll_after(self, result: Sealed | Busy | SealFault) -> float:
-        """Short if another process sealed: it may end before it has sealed the rest."""
+        """Short if another process seals, since that may end before all events are sealed."""
         return self.min_pause_seconds if isinstance(result, Busy) else self.poll_seconds
 
     async def _step(self, connection: Connection) -> Sealed | Busy | SealFault:
@@ -277,7 +277,7 @@ async def require_anchored(
         Diverged: it does not.
     """
     if state.size and await read_root(connection, state.size) != state.frontier.root:
-        raise Diverged("its tree was changed: entries or hashes are missing or differ")
+        raise Diverged("the tree was changed: entries or hashes are missing or differ")
     try:
         anchor = file.last(key)
     except AnchorUnusable as error:
@@ -291,7 +291,7 @@ async def require_anchored(
             f"{state.size:,}: the database was restored to an earlier point, or is another one"
         )
     if await read_root(connection, anchor.size) != anchor.root:
-        raise Diverged(f"its tree differs from the last anchor in {file.path}")
+        raise Diverged(f"the tree differs from the last anchor in {file.path}")
 
 
 async def _insert_nodes(connection: Connection, full: dict[tuple[int, int], bytes]) -> None:

@@ -29,7 +29,7 @@ class TreeDamaged(PulseError):
 
 
 class SealState(msgspec.Struct, frozen=True):
-    """The tree, as its locked row has it. `verifier_key` is None before the first step."""
+    """The tree, as stored in its row. `verifier_key` is None before the first step."""
 
     verifier_key: str | None
     position: int
@@ -46,7 +46,7 @@ class SealState(msgspec.Struct, frozen=True):
 
 
 class SealHealth(msgspec.Struct, frozen=True):
-    """How far the seal is.
+    """How far the log is sealed.
 
     `behind_seconds` is the age of the first event that is not sealed, by the database's clock; 0 if
     all are. `idle_seconds` is the time since the last step that sealed any, None if there was none.
@@ -161,6 +161,6 @@ async def read_keys(connection: Connection) -> list[RecordedKey]:
 
 
 async def read_seal_health(connection: Connection) -> SealHealth:
-    """How far the seal is, at a cost that does not grow with the log."""
+    """How far the log is sealed, at a cost that does not grow with the log."""
     rows = await fetch(connection, _SELECT)
     return SealHealth(*rows[0])

@@ -1,7 +1,7 @@
 """Verification: checks the whole log, the seal, and the order queue. It changes nothing.
 
-It goes through the log in windows. A window has the streams that begin in it, and the rows of their
-orders in the queue, all from one snapshot: so orders may be placed and projected meanwhile.
+It reads the log in windows. A window has the streams that begin in it, and the rows of their orders
+in the queue, all from one snapshot: so orders may be placed and projected meanwhile.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from pulse.projections.parking import ParkedOrder, read_parked
 from pulse.projections.position import read_position
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""Then other tasks run: Postgres ends the transaction of another window if it idles too long."""
+"""After so many streams other tasks run, since the next window's transaction must not idle long."""
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -262,7 +262,7 @@ def _queue_findings(
 
 
 async def _findings_of_tables(connection: Connection, history: HistoryComparison) -> list[Finding]:
-    """What is wrong beyond the log's end and with the position; and the parked orders."""
+    """Findings about rows beyond the log's end, about the position, and about parked orders."""
     async with connection.transaction():
         log = await read_log_state(connection)
         projected = await read_position(connection)

@@ -58,7 +58,7 @@ class TradingDay(msgspec.Struct, frozen=True):
         return any(segment.sessions for segment in self.segments)
 
 
-class _Track(NamedTuple):
+class _SessionIndex(NamedTuple):
     """All sessions of a segment, oldest first, with their bounds for binary search."""
 
     sessions: tuple[Session, ...]
@@ -66,7 +66,7 @@ class _Track(NamedTuple):
     closes: tuple[datetime, ...]
 
     @classmethod
-    def of(cls, sessions: Sequence[Session]) -> "_Track":
+    def of(cls, sessions: Sequence[Session]) -> "_SessionIndex":
         return cls(
             tuple(sessions),
             tuple(session.opens_at for session in sessions),
@@ -101,14 +101,15 @@ class _ExchangeCalendar:
             for segment in exchange.segments
         }
         days = [self.day(on) for on in self._dates()]
-        tracks = [
-            _Track.of(list(chain.from_iterable(day.segments[number].sessions for day in days)))
+        *mapped, self.not_mapped = [
+            _SessionIndex.of(
+                list(chain.from_iterable(day.segments[number].sessions for day in days))
+            )
             for number in range(len(exchange.segments) + 1)
         ]
         by_segment = {
-            segment.name: track for segment, track in zip(exchange.segments, tracks, strict=False)
+            segment.name: index for segment, index in zip(exchange.segments, mapped, strict=True)
         }
-        self.not_mapped = tracks[-1]
         self.segment_of = {
             f"{name}:{symbol}": mapping.segment
             for mapping in exchange.instruments
@@ -119,7 +120,7 @@ class _ExchangeCalendar:
         }
 
     def day(self, on: date) -> TradingDay:
-        """This date; it must be covered."""
+        """The sessions of this date, which must be covered."""
         holiday = self._holidays.get(on)
         segments = [self._segment_day(segment, on, holiday) for segment in self.exchange.segments]
         common = reduce(_overlaps, (segment.sessions for segment in segments))
@@ -174,9 +175,9 @@ class MarketCalendar:
         exchanges = {"NSE": file.exchanges.nse, "BSE": file.exchanges.bse}
         self._exchanges = {name: _ExchangeCalendar(name, one) for name, one in exchanges.items()}
         self._mapped = {
-            instrument: (exchange, track)
+            instrument: (exchange, index)
             for exchange in self._exchanges.values()
-            for instrument, track in exchange.mapped.items()
+            for instrument, index in exchange.mapped.items()
         }
 
     @property
@@ -201,10 +202,10 @@ class MarketCalendar:
         if found is None:
             exchange = self._exchange(instrument.partition(":")[0])
             found = exchange, exchange.not_mapped
-        exchange, track = found
+        exchange, index = found
         if starts_at < exchange.covered_from or until > exchange.covered_before:
             raise OutsideCoverage(exchange.covered_from, exchange.covered_before)
-        return track.overlapping(starts_at, until)
+        return index.overlapping(starts_at, until)
 
     def segment_of(self, instrument: str) -> str | None:
         """The segment that the file maps this instrument to."""
@@ -241,7 +242,7 @@ class MarketCalendar:
 
 
 def _overlaps(one: tuple[Session, ...], other: tuple[Session, ...]) -> tuple[Session, ...]:
-    """The times that are in a session of both."""
+    """The times at which both have a session."""
     bounds = (
         (max(a.opens_at, b.opens_at), min(a.closes_at, b.closes_at)) for a in one for b in other
     )

@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
 
 class _Open:
-    """An object or array that has not ended. `key` is the place of its next value, if known."""
+    """An object or array that has not ended. `key` is the name or index of its next value."""
 
     def __init__(self, path: Path, *, is_object: bool) -> None:
         self.path = path
@@ -30,17 +30,17 @@ class _Open:
         self.repeated = False
 
     def name(self, name: str) -> None:
-        """The name of the next value, of an object."""
+        """Record the name of the next value of an object."""
         self.key, self.repeated = name, name in self.names
         self.names.add(name)
 
     def separate(self) -> None:
-        """A comma: another value follows."""
+        """Handle a comma: another value follows."""
         self.key = self.key + 1 if isinstance(self.key, int) else None
 
 
 def places(text: str) -> Iterator[Place]:
-    """Every value below the top, in the order of the text. The text must be valid JSON."""
+    """Every value inside the root, in the order of the text. The text must be valid JSON."""
     line = 1
     outer: list[_Open] = []
     for lexeme in _LEXEME.findall(text):
@@ -63,9 +63,9 @@ def places(text: str) -> Iterator[Place]:
 
 
 def lines_of(text: str, wanted: set[Path]) -> dict[Path, int]:
-    """The lines of these values, of a repeated one the last. Values that are absent are left out.
+    """The line on which each of these values begins. Absent values are left out.
 
-    A value's line is the one on which it begins.
+    If a name is repeated, the line is that of its last value.
     """
     return {place.path: place.line for place in places(text) if place.path in wanted}
 
@@ -75,6 +75,6 @@ def line_at(data: bytes, offset: int) -> int:
     return data.count(b"\n", 0, offset) + 1
 
 
-def written(path: Path) -> str:
+def path_text(path: Path) -> str:
     """A path as text: `exchanges.NSE.holidays[3].date`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]

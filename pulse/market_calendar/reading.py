@@ -12,7 +12,7 @@ import msgspec
 from pulse.errors import PulseError
 from pulse.market_calendar.calendar import MarketCalendar
 from pulse.market_calendar.file_format import EXPECTED, CalendarFile
-from pulse.market_calendar.places import Path, line_at, lines_of, places, written
+from pulse.market_calendar.places import Path, line_at, lines_of, path_text, places
 from pulse.market_calendar.rules import Fault, clock_faults_in, faults_in
 from pulse.printable import printable
 
@@ -106,7 +106,7 @@ def _json(data: bytes, name: str) -> Any:  # noqa: ANN401 - any JSON
 def _refuse(
     name: str, text: str, faults: list[Fault], lines: dict[Path, int] | None = None
 ) -> NoReturn:
-    """Raise the error for these faults, each with the line of its value or of what contains it."""
+    """Raise the error for these faults, each with the line of its value or of the one around it."""
     shown = faults[:MAX_FAULTS]
     if lines is None:
         wanted = {fault.path[:end] for fault in shown for end in range(1, len(fault.path) + 1)}
@@ -117,17 +117,17 @@ def _refuse(
         return next((line for line in found if line is not None), 1)
 
     ordered = sorted(shown, key=lambda fault: line_of(fault.path))
-    said = [
-        f"line {line_of(fault.path)}: {written(fault.path) or 'the file'}: {fault.problem}"
+    messages = [
+        f"line {line_of(fault.path)}: {path_text(fault.path) or 'the file'}: {fault.problem}"
         for fault in ordered
     ]
     if len(faults) > MAX_FAULTS:
-        said.append(f"and {len(faults) - MAX_FAULTS:,} more errors")
-    raise MarketCalendarInvalid(name, said)
+        messages.append(f"and {len(faults) - MAX_FAULTS:,} more errors")
+    raise MarketCalendarInvalid(name, messages)
 
 
 def _type_faults(value: object, expected: Any, path: Path) -> Iterator[Fault]:  # noqa: ANN401
-    """Every fault below this path: each field and each entry is converted by itself."""
+    """Every fault below this path: each field and each entry is converted separately."""
     struct, is_array = _struct_of(expected)
     if is_array and isinstance(value, list):
         for number, entry in enumerate(value):
@@ -167,10 +167,10 @@ def _fault_of(error: msgspec.ValidationError, path: Path) -> Fault:
     """The fault behind a validation error of the value at this path."""
     at_path = _AT_PATH.fullmatch(str(error))
     steps = [name or int(index) for name, index in _STEP.findall(at_path[1] if at_path else "")]
-    whole: Path = (*path, *steps)
-    named = [step for step in whole if isinstance(step, str)]
+    full_path: Path = (*path, *steps)
+    named = [step for step in full_path if isinstance(step, str)]
     if not named:
-        return Fault(whole, "expected an object with format and exchanges")
-    in_array = isinstance(whole[-1], int)
+        return Fault(full_path, "expected an object with format and exchanges")
+    in_array = isinstance(full_path[-1], int)
     expected = EXPECTED[named[-1]]
-    return Fault(whole, f"expected {'an entry of ' if in_array else ''}{expected}")
+    return Fault(full_path, f"expected {'an entry of ' if in_array else ''}{expected}")

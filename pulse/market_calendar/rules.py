@@ -66,7 +66,7 @@ def zone_of(exchange: Exchange) -> ZoneInfo:
         raise ValueError(f"no time zone has the name {exchange.time_zone}") from None
 
 
-@lru_cache(maxsize=8192)  # segments share their hours, and rules and index ask for the same times
+@lru_cache(maxsize=8192)  # segments share hours; the rules and the calendar need the same times
 def instant(on: date, at: str, zone: ZoneInfo) -> datetime:
     """This local time as UTC.
 
@@ -134,7 +134,7 @@ def _in_coverage(path: Path, coverage: Coverage) -> Iterator[Fault]:
     if coverage.starts_on < EARLIEST_DATE or coverage.before > LATEST_DATE:
         yield Fault((*path, "coverage"), f"is not within {EARLIEST_DATE} to {LATEST_DATE}")
     if days <= 0:
-        yield Fault((*path, "coverage", "before"), "no date is covered: `before` must be later")
+        yield Fault((*path, "coverage", "before"), "no date is covered: must be later than `from`")
     elif days > MAX_COVERAGE_DAYS:
         yield Fault(
             (*path, "coverage", "before"),
@@ -169,7 +169,7 @@ def _in_hours(path: Path, segment: Segment, coverage: Coverage) -> Iterator[Faul
         if later.starts_on <= earlier.starts_on:
             yield Fault(
                 (*path, number, "from"),
-                f"{later.starts_on} is not later than the entry before, {earlier.starts_on}",
+                f"{later.starts_on} is not later than the previous entry, {earlier.starts_on}",
             )
     for number, hours in enumerate(segment.hours):
         if not hours.weekdays:
@@ -195,7 +195,7 @@ def _in_sessions(path: Path, sessions: Sequence[Times]) -> Iterator[Fault]:
         if opens < closes:
             yield Fault(
                 (*path, number),
-                f"the session opens at {sessions[number].opens}, before the one before it closes "
+                f"the session opens at {sessions[number].opens}, before the previous one closes "
                 f"at {sessions[number - 1].closes}: sessions overlap or are not in order",
             )
 
@@ -244,6 +244,6 @@ def _outside(path: Path, what: str, on: date, coverage: Coverage) -> Iterator[Fa
     if not covers(coverage, on):
         yield Fault(
             path,
-            f"{what}: {on} is not covered, which is from {coverage.starts_on} to before "
+            f"{what}: {on} is outside the coverage, from {coverage.starts_on} to before "
             f"{coverage.before}",
         )

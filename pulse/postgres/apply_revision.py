@@ -56,7 +56,7 @@ class OlderCodeRuns(MigrationBlocked):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to do: create the table of revisions, record those applied without it, apply others."""
+    """What to do: create the table of revisions, record revisions applied before, apply others."""
 
     creates_record: bool
     unrecorded: tuple[Revision, ...]
@@ -64,10 +64,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class RevisionRun(msgspec.Struct, frozen=True):
-    """Applies the revisions of a plan to tables in `schema`, and prints what that executes.
+    """Applies the revisions of a plan to tables in `schema`, or renders them as a script.
 
-    The connection is in autocommit mode, has no statement timeout, and finds `schema` first.
-    `setup` gives existing roles their rights on what a revision creates.
+    The connection is in autocommit mode and has no statement timeout. Its search path begins with
+    `schema`. `setup` gives existing roles their rights on what a revision creates.
     """
 
     connection: Connection
@@ -79,8 +79,9 @@ class RevisionRun(msgspec.Struct, frozen=True):
         """Apply the revisions in order. An applied one stays, even if the next one fails.
 
         Raises:
-            SchemaLocked: other sessions held the locks of one for `max_lock_wait_seconds`.
-            OlderCodeRuns: one of the phase `after` is not compatible with running processes.
+            SchemaLocked: for `max_lock_wait_seconds` other sessions held locks that a revision
+                needs.
+            OlderCodeRuns: a revision of the phase `after` is not compatible with running processes.
         """
         _log.info("schema.migrating", revisions=[one.number for one in self.plan.revisions])
         policy = RetryPolicy(
@@ -161,7 +162,7 @@ class RevisionRun(msgspec.Struct, frozen=True):
         if found:
             raise OlderCodeRuns(
                 f"{revision} needs code of revision {revision.oldest_code} or newer in every "
-                f"process, and older ones use this database: stop {', '.join(p for (p,) in found)}"
+                f"process, and older code uses this database: stop {', '.join(p for (p,) in found)}"
             )
 
     def _refuse_older_code(self, revision: Revision) -> str:

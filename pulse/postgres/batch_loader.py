@@ -16,7 +16,7 @@ _MAX_SECONDS: Final = 3.0
 
 
 class BatchLoader(Generic[Key, Found]):
-    """Runs at most three queries at once; keys that arrive meanwhile share the next one.
+    """Runs at most three queries at once; keys that arrive meanwhile share the next query.
 
     A lone read runs at once. A call never joins a query that has already started, so it sees
     everything committed before the call. A query that takes longer than `max_seconds` is abandoned:

@@ -52,7 +52,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
 
 
 class _PooledConnection(AsyncConnection[TupleRow]):
-    """A connection that keeps its lock_timeout, and reports why connecting failed."""
+    """A connection that remembers its lock_timeout, and reports why connecting failed."""
 
     lock_seconds: float | None = None
 
@@ -89,7 +89,7 @@ class Database:
     """The connection pool of the process, and dedicated connections outside it.
 
     Dedicated connections are for the parts (appender, listener) that must not wait for readers. All
-    announce `code_revision`, the last revision of the schema that this code knows.
+    connections announce `code_revision`, the last revision of the schema that this code knows.
 
     A `read_only` pool never writes, and its server may be a standby. `on_connect` is called with
     each new pooled connection; if it raises a `psycopg.Error`, the connection is not used.

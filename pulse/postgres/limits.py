@@ -16,8 +16,8 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     The session of a rebuild may be idle in a transaction for longer than others: between two
     statements it computes rows, which takes seconds on a starved machine, and a lost session ends
-    the whole rebuild. A rebuild that freezes delays the projection by this time, so it is less than
-    the 10 s after which a process whose projection is behind is not ready.
+    the whole rebuild. A rebuild that freezes delays the projection by this time. So the limit is
+    less than 10 s: a process is not ready if its projection is further behind.
     """
 
     connect_seconds: int = 5

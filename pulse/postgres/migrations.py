@@ -27,7 +27,7 @@ from pulse.postgres.sql import load_sql
 
 _HAS_COLUMNS: Final = load_sql(__package__, "has_columns")
 _SELECT_APPLIED: Final = load_sql(__package__, "select_applied_revisions")
-_SELECT_HOME_SCHEMA: Final = load_sql(__package__, "select_home_schema")
+_SELECT_TABLES_SCHEMA: Final = load_sql(__package__, "select_tables_schema")
 _SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 _OF_PULSE_SCHEMA: Final = ["pulse_schema.revision"]
 
@@ -68,8 +68,8 @@ class Migrations:
 
         Concurrent calls are safe. Takes no lock if there is nothing to do, so that processes may
         start at the same time. Records the revisions of a database that was migrated before
-        revisions were recorded. Revisions are applied in order, so one of the phase `after` is also
-        applied if a later one of the phase `before` has to be, and all are in a new database.
+        revisions were recorded. Revisions are applied in order, so a revision of the phase `after`
+        is also applied if a later one of the phase `before` must be. A new database gets all.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached.
@@ -97,7 +97,7 @@ class Migrations:
         after: bool = False,
         max_lock_wait_seconds: float = 10.0,
     ) -> tuple[RoleNames, int]:
-        """Migrate, and set up the roles; returns them and the number of statements that it needed.
+        """Migrate and set up the roles; returns the roles and the number of statements executed.
 
         `names` has names by role (owner, runtime, reader). A role without one keeps the name that
         was set up before, or has the default name. Takes no lock if there is nothing to do.
@@ -105,14 +105,14 @@ class Migrations:
         Raises:
             RolesRefused: the roles cannot be set up like this.
             StatementsNeeded: this role may not execute some of the statements; nothing was changed.
-            psycopg.OperationalError: as `migrate` does, and so are the other errors.
+            psycopg.OperationalError: as in `migrate`. Its other errors are raised too.
         """
         async with await self._connect(conninfo, limits) as connection:
             is_current = self._is_current(await _read_applied(connection), after=after)
             stored = await read_role_names(connection) or RoleNames()
             setup = RoleSetup(msgspec.structs.replace(stored, **(names or {})), self._grants)
             if is_current:
-                schema = await _enter_home(connection)
+                schema = await _set_search_path(connection)
                 async with connection.transaction():
                     if await setup.is_complete(connection, schema):
                         return setup.names, 0
@@ -145,13 +145,13 @@ class Migrations:
         migration lock.
 
         Raises:
-            psycopg.OperationalError: as `migrate` does, and so is SchemaNotCurrent.
+            psycopg.OperationalError, SchemaNotCurrent: as in `migrate`.
         """
         async with await self._connect(conninfo, limits) as connection:
             applied = await _read_applied(connection)
             if self._is_current(applied, after=after):
                 return ""
-            schema = await _enter_home(connection)
+            schema = await _set_search_path(connection)
             plan = await self._plan(connection, applied, after=after)
             names = await read_role_names(connection)
             setup = None if names is None else RoleSetup(names, self._grants)
@@ -160,7 +160,8 @@ class Migrations:
     def fault(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this code may not run on a database with these revisions; None if it may.
 
-        A newer revision is allowed if its `oldest_code` is. The message says what to do.
+        A newer revision is allowed if its `oldest_code` is not newer than this code. The message
+        says what to do.
         """
         if refusal := self.refusal(applied):
             return refusal
@@ -172,7 +173,7 @@ class Migrations:
     def refusal(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this code can neither run on such a database nor migrate it; None if it can.
 
-        A revision is unknown, or not compatible with this code.
+        The reason is a revision that is unknown, or not compatible with this code.
         """
         return self._unknown(applied) or self._too_new(applied)
 
@@ -181,7 +182,7 @@ class Migrations:
         return self._revisions[len(applied) :]
 
     def _too_new(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """The message for the applied revision that needs the newest code, if that is newer."""
+        """The message for the revision that needs the newest code, if this code is older."""
         strictest = max(applied, key=lambda revision: revision.oldest_code, default=None)
         if strictest is not None and strictest.oldest_code > self.head:
             return (
@@ -217,7 +218,7 @@ class Migrations:
         """Take the migration lock until the session ends; returns the schema of Pulse's tables."""
         if not await _value(connection, TRY_LOCK, MIGRATION_LOCK):
             raise MigrationUnderWay("another process is migrating this database")
-        return await _enter_home(connection)
+        return await _set_search_path(connection)
 
     async def _plan(
         self, connection: Connection, applied: Sequence[AppliedRevision], *, after: bool
@@ -268,13 +269,13 @@ async def _read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
         ) from error
 
 
-async def _enter_home(connection: Connection) -> str:
+async def _set_search_path(connection: Connection) -> str:
     """Set the session's search path to the schema of Pulse's tables; returns its name."""
-    schema = await _value(connection, _SELECT_HOME_SCHEMA, ["pulse_schema", "stored_events"])
+    schema = await _value(connection, _SELECT_TABLES_SCHEMA, ["pulse_schema", "stored_events"])
     if not isinstance(schema, str):
         raise SchemaNotCurrent("no schema of the search path exists: create one for Pulse's tables")
-    home = sql.SQL("SET search_path = {}, pg_temp").format(sql.Identifier(schema))
-    await connection.execute(home)
+    search_path = sql.SQL("SET search_path = {}, pg_temp").format(sql.Identifier(schema))
+    await connection.execute(search_path)
     return schema
 
 

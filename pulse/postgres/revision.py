@@ -14,10 +14,10 @@ class Revision(msgspec.Struct, frozen=True):
 
     A version of the code is identified by the last revision it knows. `oldest_code` is the oldest
     code that may run on a database with this revision. A revision of the phase `before` is applied
-    before processes of this code start, and from revision 17 on it is compatible with the code that
-    runs then. One of the phase `after` removes what this code no longer uses, and creates nothing.
-    It is applied once no process runs whose code is older than `oldest_code`. This code runs with
-    and without it.
+    before processes of this code start. From revision 17 on it is compatible with the older
+    processes that still run. A revision of the phase `after` removes what this code no longer uses,
+    and creates nothing. It is applied once no process has code older than `oldest_code`. This code
+    runs with and without it.
 
     With `index`, the only statement is `CREATE INDEX CONCURRENTLY IF NOT EXISTS` of this name. It
     runs outside a transaction, and again if it was interrupted.

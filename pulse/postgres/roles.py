@@ -182,7 +182,7 @@ class RoleSetup:
         return steps
 
     async def run(self, connection: Connection, schema: str) -> int:
-        """Create the roles and set their rights; returns the number of statements that it needed.
+        """Create the roles and set their rights; returns the number of statements executed.
 
         Former owners of the objects become members of the owner, so that they keep their rights.
 
@@ -205,7 +205,8 @@ class RoleSetup:
     async def grant(self, connection: Connection, schema: str) -> None:
         """Set the owner of each object and the rights on it, for existing roles.
 
-        A database restored on a server without these roles is left as it is, with a warning.
+        Without these roles, as after a restore on another server, logs a warning and changes
+        nothing.
 
         Raises:
             RolesRefused: this role does not own the objects.
@@ -280,7 +281,7 @@ class RoleSetup:
                 if is_member:
                     why = f"is a member of {group}: revoke that membership, or"
                     if group == _DATABASE_OWNER:
-                        why = "owns the database: give that another owner, or"
+                        why = "owns the database: change the owner of the database, or"
                     raise RolesRefused(
                         f"role {name} has more rights than Pulse would give it, since it {why} "
                         "choose another role"
@@ -411,11 +412,11 @@ def _changes(
         expected = rights.get(role, ())
         if found.rights[role] == set(privileges(expected)):
             continue
-        who = _role(role)
+        grantee = _role(role)
         if found.rights[role]:
-            yield sql.SQL("REVOKE ALL ON {} FROM {}").format(on, who)
+            yield sql.SQL("REVOKE ALL ON {} FROM {}").format(on, grantee)
         if expected:
-            yield sql.SQL("GRANT {} ON {} TO {}").format(_listed(expected), on, who)
+            yield sql.SQL("GRANT {} ON {} TO {}").format(_listed(expected), on, grantee)
 
 
 def _if_exists(grant: Grant, found: _Object) -> sql.Composed:

@@ -53,7 +53,7 @@ _FACTS: Final = (
 class SessionUnfit(psycopg.OperationalError, PulseError):
     """A session does not meet Pulse's requirements; the message says why and what to do.
 
-    If `is_permanent`, a person has to change something. Otherwise the fault is transient: a
+    If `is_permanent`, an operator must change something. Otherwise the fault is transient: a
     database that is temporarily read-only, a standby that may be promoted.
     """
 
@@ -150,7 +150,7 @@ class Sessions:
         await self._require_fit(connection, {name: self._shown[name] for name in lasting})
 
     async def _require_fit(self, connection: Connection, needed: Mapping[str, str]) -> None:
-        """Read the session and check it against these settings, as the server shows them."""
+        """Read the session and check it against these values, in the form that the server shows."""
         names = [*self._settings, *_FACTS]
         found: dict[str, Any] = dict(await _run(connection, _READ_SESSION, (names,)))
         require_fit(found, needed, read_only=self._read_only)
@@ -190,7 +190,7 @@ def require_fit(
 
 
 def require_known(missing: AbstractSet[str]) -> None:
-    """Check that the server lacks no setting but those that some versions of Postgres do not have.
+    """Check that the server has each setting, except those that some versions of Postgres lack.
 
     Raises:
         SessionUnfit: the message names the others.
@@ -252,8 +252,8 @@ async def _refuse_shared_session(connection: Connection, conninfo: str) -> None:
     """Refuse a pooler in transaction or statement mode.
 
     In these modes two clients that run statements in turn share a server connection, or one client
-    switches between several. In session mode each client keeps its own. If the pooler has no server
-    connection left for the second client, the first client still gets answers.
+    switches between several. In session mode each client keeps its own. The second client may get
+    no server connection in session mode, so only a failure of the first client is raised.
     """
     info = connection.info
     second = await AsyncConnection.connect(
@@ -300,7 +300,7 @@ async def _set_options(connection: Connection, backend_pid: int) -> None:
 async def _set(
     connection: Connection, settings: Mapping[str, str], refusal: str, backend_pid: int
 ) -> dict[str, str]:
-    """Set them if the session has this backend; returns those set, as the server shows them."""
+    """Apply the settings if the session has this backend; returns them as the server shows them."""
     parameters = (list(settings), list(settings.values()), backend_pid)
     try:
         return dict(await _run(connection, _SET_SESSION, parameters))

@@ -1,4 +1,4 @@
-"""Loads SQL statements, which are in `.sql` files beside the modules that own the tables."""
+"""Loads SQL statements, which are in `.sql` files next to the modules that own the tables."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files

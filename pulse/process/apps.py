@@ -82,7 +82,9 @@ def all_in_one_app(settings: Settings, member: Member | None = None) -> Root:
         async with (
             _exposing(settings, member),
             _open_token_checker(settings) as tokens,
-            _open_node(settings, spans, Workers.HERE if member is None else Workers.BESIDE) as node,
+            _open_node(
+                settings, spans, Workers.HERE if member is None else Workers.IN_GROUP
+            ) as node,
         ):
             yield {
                 **_metrics(settings, member),
@@ -142,7 +144,7 @@ async def run_workers(
 ) -> None:
     """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start.
 
-    `on_started` is called when they run. A member of a group has no monitoring port, since the
+    `on_started` is called once they run. A member of a group has no monitoring port, since the
     group has one `/metrics`.
     """
     stopped = asyncio.Event()
@@ -198,7 +200,7 @@ def limits_of(settings: Settings) -> AdmissionLimits:
 
 
 class _Routed(NamedTuple):
-    """An application with its middleware, and without it, which knows the routes."""
+    """`app` is the application with its middleware; `inner`, without it, knows the routes."""
 
     app: ASGIApp
     inner: RoutedApp | RootPage
@@ -222,7 +224,7 @@ def _root(
     @asynccontextmanager
     async def opened() -> AsyncIterator[Mounts]:
         stop_on_hangup()
-        _warn_of_httptools()
+        _warn_about_httptools()
         metrics.export_build_info()
         async with AsyncExitStack() as stack:
             if writer is not None:
@@ -244,7 +246,7 @@ def _root(
 def _request_log(
     log_requests: str, handler: LogHandler | None
 ) -> tuple[LineWriter[RequestLine] | None, RequestLog | None]:
-    """The request log and what it writes to; None if no request is logged."""
+    """The line writer and the request log that uses it; None if no request is logged."""
     if handler is None or log_requests == "off":
         return None, None
     renderer = handler.renderer
@@ -256,7 +258,7 @@ def _request_log(
     return writer, RequestLog(writer.write, fraction, handler.process)
 
 
-def _warn_of_httptools() -> None:
+def _warn_about_httptools() -> None:
     if "uvicorn.protocols.http.httptools_impl" in sys.modules:
         _log.warning(
             "http.unsafe_parser",

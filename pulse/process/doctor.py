@@ -24,8 +24,8 @@ from pulse.settings import Settings, unknown_variables
 
 State = Literal["ok", "warn", "fail"]
 
-CONNECTIONS_BESIDE_POOL: Final = 4
-"""The appender's, the listener's, the worker's presence, and that of the database's gauges."""
+CONNECTIONS_OUTSIDE_POOL: Final = 4
+"""Those of the appender, the listener, the worker's presence, and the gauges of the database."""
 
 _MIN_FREE_MIB: Final = 256
 _LOW_FREE_MIB: Final = 2048
@@ -93,13 +93,13 @@ def _files(settings: Settings) -> Iterator[Check]:
 
 def _disk(settings: Settings) -> Check:
     if settings.database_url is not None:
-        return Check("disk", "ok", "the data is on the Postgres server: watch its disk there")
+        return Check("disk", "ok", "the data is on the Postgres server: monitor its disk there")
     existing = next(path for path in _with_parents(settings.data_dir) if path.exists())
     usage = shutil.disk_usage(existing)
     free_mib = usage.free // _MIB
     measured = f"{free_mib:,} MiB of {usage.total // _MIB:,} MiB free for {settings.data_dir}"
     if free_mib < _MIN_FREE_MIB:
-        return Check("disk", "fail", f"{measured}: free space, or Postgres refuses orders")
+        return Check("disk", "fail", f"{measured}: free space, or Postgres refuses writes")
     if free_mib < _LOW_FREE_MIB:
         return Check("disk", "warn", f"{measured}: free space soon")
     return Check("disk", "ok", measured)
@@ -195,7 +195,7 @@ def _synchronous_commit(facts: ServerFacts) -> Check:
 
 def _max_connections(settings: Settings, facts: ServerFacts) -> Check:
     processes = _processes(settings)
-    needed = processes * (settings.pool_size + CONNECTIONS_BESIDE_POOL)
+    needed = processes * (settings.pool_size + CONNECTIONS_OUTSIDE_POOL)
     usable = facts.max_connections - facts.reserved_connections
     takers = (
         "a process takes" if processes == 1 else f"the {processes} processes of `pulse up` take"
@@ -204,7 +204,7 @@ def _max_connections(settings: Settings, facts: ServerFacts) -> Check:
     if usable < needed:
         return Check("max_connections", "fail", f"{measured}: raise it, or lower PULSE_POOL_SIZE")
     if usable - facts.connections < needed:
-        return Check("max_connections", "warn", f"{measured}: raise it before you start another")
+        return Check("max_connections", "warn", f"{measured}: raise it before you start more")
     return Check("max_connections", "ok", measured)
 
 

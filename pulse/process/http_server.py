@@ -46,9 +46,9 @@ class HttpServer(uvicorn.Server):
     async def drain(self) -> None:
         """Hand over to another process that listens on the same sockets; then stop as on SIGTERM.
 
-        Accepts no more connections. Each connection gets one more answer, which closes it, or is
-        closed by the usual idle timeout. So no client loses a request that it could not lose to
-        this timeout at any other time.
+        Accepts no more connections. Each connection gets one more response, which closes it, or is
+        closed by the idle timeout. A client can lose a request only if it sends it just as this
+        timeout closes the connection, which can happen at any time.
         """
         for server in self.servers:
             server.close()
@@ -59,7 +59,7 @@ class HttpServer(uvicorn.Server):
                 connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KEEP_ALIVE_SECONDS + 1):
-                while (  # noqa: ASYNC110 - uvicorn has no event of it
+                while (  # noqa: ASYNC110 - uvicorn has no event for this
                     self.server_state.connections and not self.should_exit
                 ):
                     await asyncio.sleep(_POLL_SECONDS)

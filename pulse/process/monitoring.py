@@ -38,7 +38,7 @@ def bind_monitoring(host: str, port: int) -> list[socket.socket]:
 
 @asynccontextmanager
 async def serving(app: ASGIApp, sockets: list[socket.socket]) -> AsyncIterator[None]:
-    """Serve the application on these sockets for the length of the context."""
+    """Serve the application on these sockets until the context ends."""
     fix_uvicorn()
     config = uvicorn.Config(
         app,

@@ -51,20 +51,20 @@ if TYPE_CHECKING:
     from pulse.spans import Spans
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
-"""How long a stopping process projects what its workers appended."""
+"""How long a stopping process projects, and how long it seals, the last events at most."""
 
 STANDBY_SECONDS: Final = 1.0
-"""How often a process beside workers checks whether the projection has stopped."""
+"""How often a process without workers, in a group, checks whether the projection has stopped."""
 
 
 class Workers(Enum):
-    """Where the workers run: in this process, in another one of its group, or in others, if any.
+    """Where the workers run: in this process, in another process of its group, or elsewhere.
 
-    The supervisor of a group replaces a process that ends.
+    The supervisor of a group replaces a process that ends. Elsewhere there may be none.
     """
 
     HERE = auto()
-    BESIDE = auto()
+    IN_GROUP = auto()
     ELSEWHERE = auto()
 
 
@@ -82,8 +82,8 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, on one connection pool. No I/O until `running`.
 
-    With workers BESIDE it leaves the jobs of one process for all to them: it projects only events
-    that they have not projected for a second, and neither seals nor logs notices.
+    With workers IN_GROUP, their process does the jobs that one process does for all. This process
+    projects only events that were not projected within a second, and does not seal or log notices.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Node:
         self._settings = settings
         self._spans = spans
         self._workers = workers
-        standby = workers is Workers.BESIDE
+        standby = workers is Workers.IN_GROUP
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size, code_revision=HEAD)
         self._replica: Replica | None = None
@@ -215,7 +215,7 @@ class Node:
             SchemaNotCurrent: the schema cannot be migrated to what this code needs.
             LogUnfit: accepted orders could be lost in this database.
         """
-        self._measure()
+        self._register_gauges()
         async with Supervisor() as supervisor:
             await self._database.open()
             supervisor.on_stop(self._database.close)
@@ -232,8 +232,8 @@ class Node:
                 with contextlib.suppress(asyncio.CancelledError, PulseError):
                     await starting
 
-    def _measure(self) -> None:
-        """Let scrapes read the pool and the append queue."""
+    def _register_gauges(self) -> None:
+        """Register the gauges of the pool and the append queue."""
         database, appender = self._database, self._store.appender
         pool = metrics.POOL_CONNECTIONS
         pool.labels("idle").set_function(lambda: database.pool_state.idle)
@@ -261,7 +261,7 @@ class Node:
         supervisor.start_loop(Loop(record, require=self._gate.require))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
-        if self._workers is not Workers.BESIDE:
+        if self._workers is not Workers.IN_GROUP:
             supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
         if self._replica is not None:
@@ -273,7 +273,7 @@ class Node:
         self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers, or others release their claims
             supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
-        if self._workers is not Workers.BESIDE:
+        if self._workers is not Workers.IN_GROUP:
             supervisor.on_stop(self._project_own_events)
         supervisor.start_loop(self._orphaned_claims_loop())
         supervisor.start_loop(Loop(LostWorkers(self._database), require=self._gate.require))
@@ -285,7 +285,7 @@ class Node:
             supervisor.start_loop(Loop(summary, require=self._gate.require))
 
     def _start_seal(self, supervisor: Supervisor) -> None:
-        """Seal the log if this process has a key; on stop the events appended last, too."""
+        """Seal the log if this process has a key; on stop, also seal the last events."""
         if self._seal is None:
             return
         sealer, anchors = self._seal
@@ -393,7 +393,7 @@ class Node:
         self._claims_notifier.notify()
 
     async def _seal_own_events(self) -> None:
-        """Seal what was appended before the stop, as far as that takes no longer than 3 s."""
+        """Seal what was appended before the stop, for at most MAX_CATCH_UP_SECONDS."""
         if self._seal is None:
             return
         sealer, _ = self._seal

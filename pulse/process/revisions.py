@@ -1,8 +1,8 @@
 """The schema's revisions in order, over all packages that own tables.
 
 A released revision is never edited, except for its comments. A new revision gets the next number.
-Its `oldest_code` is the oldest code that works on the new schema, named by the last revision that
-this code knows.
+Its `oldest_code` is the oldest code that works on the new schema, identified by the last revision
+that the old code knows.
 
 From revision 17 on the schema changes without downtime (docs/decisions/0042): a change on
 which the released code cannot run is split into a revision of the phase `before` and, in a later
@@ -92,4 +92,4 @@ REVISIONS: Final = (
 )
 
 HEAD: Final = REVISIONS[-1].number
-"""The last revision that this code knows, by which it is identified."""
+"""The last revision that this code knows. It identifies this version of the code."""

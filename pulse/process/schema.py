@@ -1,4 +1,4 @@
-"""The start of a process: Postgres runs, schema current, log safe, queue caught up."""
+"""The checks at the start of a process: Postgres runs, schema current, log safe, queue current."""
 
 import asyncio
 import contextlib
@@ -41,10 +41,10 @@ class SchemaGate(Job[None]):
     """Decides whether this process may work on the database: at the start, then every 2 s.
 
     `wait` migrates or checks the schema, checks the log and lets the queue catch up. After that the
-    gate is a job that checks again, since a newer release may migrate the schema. `attempted` is
-    set after the first attempt, successful or not. From then on requests are answered, with 503
-    while there is a `fault`. `fault` says why this process may not work now; None if it may. With
-    `superuser_conninfo`, that of an embedded server, migrating also sets up the roles.
+    gate runs as a job that checks again, since a newer release may migrate the schema. `attempted`
+    is set after the first attempt, successful or not. From then on requests are answered, with 503
+    while there is a `fault`: why this process may not work now; None if it may. With the
+    `superuser_conninfo` of an embedded server, migrating also sets up the roles.
     """
 
     name = "schema"
@@ -63,7 +63,7 @@ class SchemaGate(Job[None]):
         self._report_at = float("-inf")
 
     def fault_at(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """Why this process serves no orders at these revisions of the schema; None if it may."""
+        """Why this process may not work at these revisions of the schema; None if it may."""
         return self._migrations.fault(applied) or self._unfit
 
     def require(self) -> None:
@@ -112,7 +112,7 @@ class SchemaGate(Job[None]):
             _log.info("postgres.ready")
 
     async def _attempt(self) -> str | None:
-        """Why the start has to wait, None if it need not; raises if the process must not start."""
+        """Why the start must be retried, None if it is done; raises if the process must exit."""
         try:
             fault = await self._migrate_or_check()
             if fault is None:

@@ -83,7 +83,7 @@ def trust_of(settings: Settings, key: str | None = None, anchors: Path | None = 
 
 
 def own_verifier(settings: Settings) -> VerifierKey | None:
-    """The public part of the key that this process signs with; None if it has none to read."""
+    """The public part of the key that this process signs with; None if it has no readable key."""
     file = seal_key_file(settings)
     try:
         return read_key_file(file).verifier if file is not None else None

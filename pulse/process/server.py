@@ -54,7 +54,7 @@ class EmbeddedServerWatch(Job[None]):
 
 @asynccontextmanager
 async def open_server(settings: Settings) -> AsyncIterator[Server]:
-    """Yield the server; an embedded one runs for the length of the context.
+    """Yield the server; an embedded one runs until the context ends.
 
     Processes work with an embedded server as its runtime role, which is created if it is missing.
 

@@ -61,10 +61,10 @@ def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
 
 @contextmanager
 def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
-    """Call `callback` in the event loop on SIGINT or SIGTERM, besides the server's own handler.
+    """Call `callback` in the event loop on SIGINT or SIGTERM, as well as the server's own handler.
 
-    A server waits for its responses before it stops the application, so a stream that does not end
-    by itself must be ended before that.
+    A server waits for its responses before it stops the application. So a callback must end each
+    stream that does not end by itself.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -63,7 +63,7 @@ class Tools(msgspec.Struct, frozen=True):
     async def appending(self) -> AsyncIterator[None]:
         """Run the appender. On exit the processes of Pulse are notified that the log is longer.
 
-        The events have the time of the database's clock if this host's is off.
+        If this host's clock is off, events get the time of the database's clock.
 
         Raises:
             DatabaseUnavailable: the clock cannot be compared with the database's.
@@ -142,7 +142,8 @@ def _require_data(settings: Settings) -> None:
 class Migrated(msgspec.Struct, frozen=True):
     """The revision of the schema, the pending revisions, and the roles if they were set up.
 
-    `waiting` are revisions of the phase `after`. `role_statements` is what the roles needed.
+    `waiting` are revisions of the phase `after`. `role_statements` counts the statements that set
+    up the roles.
     """
 
     revision: AppliedRevision
@@ -214,10 +215,10 @@ async def migrate_once(
 
 
 class SchemaState(msgspec.Struct, frozen=True):
-    """The revisions of a database, and those that only this code has.
+    """The revisions of a database, compared with those of this code.
 
-    `newer` are applied revisions that this code does not know. `refusal` says why this code can
-    neither run on the database nor migrate it.
+    `waiting` are revisions that the database lacks. `newer` are applied revisions that this code
+    does not know. `refusal` says why this code can neither run on the database nor migrate it.
     """
 
     applied: tuple[AppliedRevision, ...]
@@ -248,7 +249,7 @@ async def migration_script(settings: Settings, *, after: bool = False) -> str:
 
     Raises:
         SchemaNotCurrent: the schema is unknown or too new, or there is no data.
-        DatabaseUnavailable: as `read_schema_state` does, and so is SessionUnfit.
+        DatabaseUnavailable, SessionUnfit: as in `read_schema_state`.
     """
     _require_data(settings)
     async with open_server(settings) as server:

@@ -1,8 +1,8 @@
-"""Fixes for two bugs of uvicorn 0.54 that any caller could exploit. Delete when uvicorn has them.
+"""Fixes for two bugs of uvicorn 0.54 that any caller can exploit. Delete when uvicorn fixes them.
 
-- Over HTTP/2 it replies to every PING and SETTINGS frame of a peer that reads nothing, and buffers
-  response bodies beyond the peer's window: one connection could use up the memory.
-- A path that is not ASCII raises: the caller gets no response and the log a traceback.
+- Over HTTP/2 uvicorn replies to every PING and SETTINGS frame of a peer that reads nothing, and
+  buffers response bodies beyond the peer's window: one connection can use up the memory.
+- A path that is not ASCII raises: the caller gets no response, and a traceback is logged.
 
 docs/decisions/0011 has the reproductions.
 """

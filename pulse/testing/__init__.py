@@ -2,7 +2,7 @@
 
 Hypothesis strategies for orders, edge cases and schedules; `check_schedule`; the laws of a
 splitter, and a comparison of other splitters with them. Needs the extra `testing` (in a clone:
-`pip install '.[testing]'`), which brings `hypothesis`. It imports only the domain of Pulse.
+`pip install '.[testing]'`), which installs `hypothesis`. It imports only the domain of Pulse.
 """
 
 from pulse.testing.calendars import ListedSessions as ListedSessions

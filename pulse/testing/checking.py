@@ -24,7 +24,7 @@ def check_schedule(order: Ordered, slices: Sequence[Slice]) -> None:
     """Check that the slices are a schedule of this order, by every rule of `SCHEDULE_RULES`.
 
     Raises:
-        ScheduleBroken: they are not; it lists every broken rule with the numbers.
+        ScheduleBroken: they break rules; the error lists each breach with its numbers.
     """
     terms = order if isinstance(order, SplitTerms) else order.terms
     broken = broken_rules(terms, slices)

@@ -55,11 +55,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct):
-    """The result of the candidate over `orders` orders, those of the laws included.
+    """The result of the candidate over `orders` orders, including those for the laws.
 
     `broken` counts orders by rule. `laws` has the breaches by law, None if the law could not be
-    checked. Both have every rule and law, also those that hold. `first` is the first order that
-    failed.
+    checked. Rules and laws that hold are included. `first` is the first order that failed.
     """
 
     orders: int
@@ -114,7 +113,7 @@ def compare(
 
 
 def generated_orders(count: int) -> list[SplitTerms]:
-    """Terms over the whole accepted range with many edge cases; the same ones at every call."""
+    """Terms over the whole accepted range with many edge cases; every call returns the same."""
     found: list[SplitTerms] = []
 
     @settings(_QUIET, max_examples=count, phases=[Phase.generate])
@@ -145,8 +144,8 @@ def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
     """A naive splitter that breaks rules and laws, with the times of version 1.
 
     All slices except the last are drawn within 20 % of the average, and the last gets the rest. Its
-    deviation is the sum of all others', so it grows with their number: the last slice exceeds the
-    bounds, and may get no shares or a negative number.
+    deviation is the sum of the other deviations and grows with their number. So the last slice
+    exceeds the bounds, and may get no shares or a negative number.
     """
     total, count = terms.total_quantity, terms.num_splits
     least, most = terms.quantity_bounds
@@ -165,7 +164,7 @@ def _answer(candidate: Candidate, terms: SplitTerms) -> Failure:
     """The candidate's slices for these terms; `broken` is empty if nothing is wrong with them."""
     try:
         slices = tuple(candidate(terms))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - an interrupt is not the candidate's
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - only an interrupt ends the run
         return _failure(terms, _ANSWERS, f"it raised {type(error).__name__}: {error}")
     return Failure(terms, slices, broken_rules(terms, slices))
 
@@ -180,7 +179,7 @@ def _check_laws(
     laws: dict[str, list[str] | None],
     count: Callable[[Failure | None], None],
 ) -> None:
-    """Check a sample of this size by every law, unless it cannot be computed."""
+    """Check a sample of this size by every law, unless the sample cannot be computed."""
     terms = SplitTerms(**size._asdict(), randomize=True, seed=0, starts_at=_STARTS_AT)
     schedules: dict[int, tuple[Slice, ...]] = {}
     for seed in LAW_SEEDS:

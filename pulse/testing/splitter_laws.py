@@ -1,8 +1,8 @@
 """The laws of a splitter over many seeds: it varies, and it favours no position.
 
 A single schedule cannot show this, so each law checks a sample: the schedules of one order with
-many seeds. Each is a significance test: with fresh seeds a perfect splitter fails it at most with
-probability `FALSE_ALARM_RATE`. `detectable_bias` is the bias that a sample of a given size detects.
+many seeds. Each law is a significance test: with fresh seeds a perfect splitter fails it with a
+probability of at most `FALSE_ALARM_RATE`. `detectable_bias` is the bias that a sample detects.
 """
 
 from bisect import bisect_right
@@ -36,9 +36,9 @@ Column = tuple[int, ...]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One randomised order with many seeds, by position.
+    """The schedules of one randomised order with many seeds: a column for each position.
 
-    Its shares, and its microseconds of trading time from the start of the window.
+    `quantities` are shares, `offsets` microseconds of trading time from the start of the window.
     """
 
     terms: SplitTerms
@@ -105,7 +105,7 @@ def no_position_is_an_extreme_more_often(sample: Sample) -> Iterator[str]:
 
 
 def every_position_is_alike(sample: Sample) -> Iterator[str]:
-    """Over many seeds every position's quantity is distributed as all of them together are."""
+    """Over many seeds every position's quantity has the same distribution."""
     for place, chi_square in _unlike(sample.quantities):
         yield f"slice {place + 1}'s quantity is distributed unlike the others' ({chi_square})"
 
@@ -120,7 +120,7 @@ def no_time_is_early_or_late(sample: Sample) -> Iterator[str]:
 
 
 def every_inner_time_is_alike(sample: Sample) -> Iterator[str]:
-    """Over many seeds every inner slice's distance from its even time is distributed alike."""
+    """Over many seeds every inner slice's distance from its even time has the same distribution."""
     inner = [
         tuple(offset - round(place * sample.interval) for offset in column)
         for place, column in enumerate(sample.offsets[1:-1], 1)
@@ -159,21 +159,21 @@ SPLITTER_LAWS: Final[tuple[Law, ...]] = (
 
 
 def z_limit(count: int) -> float:
-    """The bound that the largest of `count` |z| exceeds at FALSE_ALARM_RATE (Bonferroni)."""
+    """The bound that the largest of `count` |z| exceeds with FALSE_ALARM_RATE (Bonferroni)."""
     return _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / (2 * count))
 
 
 def chi_square_limit(degrees: int, *, tests: int) -> float:
-    """The bound that the largest of `tests` chi-squares exceeds at FALSE_ALARM_RATE.
+    """The bound that the largest of `tests` chi-squares exceeds with FALSE_ALARM_RATE.
 
-    Uses the approximation of Wilson and Hilferty, which is conservative this far out.
+    Uses the approximation of Wilson and Hilferty, which is conservative in the far tail.
     """
     z, spread = _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / tests), 2 / (9 * degrees)
     return degrees * (1 - spread + z * sqrt(spread)) ** 3
 
 
 def detectable_bias(seeds: int, positions: int, power: float) -> float:
-    """The bias of one position's mean detected with this `power`, in standard deviations."""
+    """The bias of one position's mean, in standard deviations, that is detected with `power`."""
     return (z_limit(positions) + _NORMAL.inv_cdf(power)) / sqrt(seeds)
 
 
@@ -195,11 +195,11 @@ def _outliers(
 
 
 def _unlike(columns: Sequence[Column]) -> Iterator[tuple[int, str]]:
-    """The positions whose values are distributed over the deciles of all values unlike all values.
+    """The positions whose distribution over the deciles of all values differs significantly.
 
-    Equal values are in the same decile, so deciles are not equally full; each position is compared
-    with their actual sizes. Values of one schedule are correlated, which can only make a position
-    more like the others.
+    Equal values are in the same decile, so deciles differ in size; each position is compared with
+    the actual sizes. Values of one schedule are correlated, which can only make the positions more
+    alike.
     """
     pooled = sorted(value for column in columns for value in column)
     if not pooled:

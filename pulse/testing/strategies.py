@@ -149,7 +149,8 @@ def sizes(draw: st.DrawFn) -> Size:
 def edge_sizes() -> st.SearchStrategy[Size]:
     """Only the edge cases, the simplest first.
 
-    T = n, T = n + 1, a hundred slices in a minute, a prime total, a billion shares.
+    One share per slice, one share more, a hundred slices in a minute, a prime total, a billion
+    shares.
     """
     return st.one_of(
         st.builds(lambda n, minutes: Size(n, n, minutes), _num_splits, _duration_minutes),
@@ -164,7 +165,7 @@ def split_terms(
     randomize: st.SearchStrategy[bool] | None = None,
     size: st.SearchStrategy[Size] | None = None,
 ) -> st.SearchStrategy[SplitTerms]:
-    """Terms that a splitter must handle: every accepted n, T >= n, duration, seed and start.
+    """Terms that a splitter must handle: every accepted size, seed and start.
 
     `randomize` and `size` restrict the choice, as in `split_terms(st.just(False))` and
     `split_terms(size=edge_sizes())`.
@@ -186,9 +187,10 @@ def split_terms_with_sessions(
     randomize: st.SearchStrategy[bool] | None = None,
     size: st.SearchStrategy[Size] | None = None,
 ) -> SplitTerms:
-    """Terms of orders with trading sessions: windows inside one, ending with it, clipped, rolled.
+    """Terms of orders with trading sessions.
 
-    Favours even times that are at a close, sessions of a second, and gaps of none.
+    The window is inside a session, ends at its close, is clipped, or goes over several sessions.
+    Favours even times that are at a close, sessions of a second, and gaps of zero.
     """
     terms = draw(split_terms(randomize, size))
     duration = terms.duration_microseconds
@@ -266,8 +268,8 @@ def order_requests(size: st.SearchStrategy[Size] | None = None) -> st.SearchStra
 def place_orders(draw: st.DrawFn, size: st.SearchStrategy[Size] | None = None) -> PlaceOrder:
     """Commands to place an order, in the internal scope and in those of gateway callers.
 
-    Some orders start later, or within the last second; some have trading sessions, with the policy
-    ROLL.
+    Some orders have a `start_at`, from a second before acceptance on. Some have trading sessions,
+    with the policy ROLL.
     """
     callers = st.one_of(st.just(INTERNAL_SCOPE), st.builds("{}|{}".format, names(), names()))
     at = draw(moments())
@@ -291,7 +293,7 @@ def place_orders(draw: st.DrawFn, size: st.SearchStrategy[Size] | None = None) -
 
 @st.composite
 def _daily_sessions(draw: st.DrawFn, around: datetime) -> list[Session]:
-    """A session for each day from the day before on, all of the same hours."""
+    """A session for each of many days, from at most a day before `around`, with the same hours."""
     first = around - timedelta(hours=draw(st.integers(0, 24)))
     length = timedelta(minutes=draw(st.sampled_from((60, 375))))
     opens = [first + timedelta(days=day) for day in range(_DAYS_OF_SESSIONS)]

@@ -525,8 +525,11 @@ def test_schedules_in_sessions_are_verified(conninfo: str) -> None:
         ({"calendar_digest": None}, "do not belong to the policy ROLL"),
         ({"sessions": []}, "do not belong to the policy ROLL"),
         ({"splitter_version": 1}, "does not know trading sessions"),
-        ({"window_starts_at": "2026-03-02T04:45:00.000001Z"}, "does not start where it must"),
-        ({"start_at": "2026-03-02T04:50:00Z"}, "does not start where it must"),
+        (
+            {"window_starts_at": "2026-03-02T04:45:00.000001Z"},
+            "does not start at the time that its terms give",
+        ),
+        ({"start_at": "2026-03-02T04:50:00Z"}, "does not start at the time that its terms give"),
         ({"sessions": [["2026-03-02T04:45:00Z", "2026-03-02T04:45:05Z"]]}, "are too short"),
         ({"window_starts_at": "2026-03-02T10:15:00+05:30"}, "is not in UTC"),
         (
@@ -549,7 +552,7 @@ def test_a_window_of_no_sessions_that_was_moved_is_found(conninfo: str) -> None:
     moved = {"window_starts_at": "2026-03-02T03:45:00.000001Z"}
     altered(conninfo, created.originator_id, lambda state: state.update(moved), version=1)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
-    assert "its window does not start where it must" in ended.out
+    assert "its window does not start at the time that its terms give" in ended.out
 
 
 def test_the_reference_explains_every_fault() -> None:

@@ -277,7 +277,7 @@ def test_what_is_missing_between_settings_is_named_with_all_else() -> None:
         "PULSE_PORT",
         "PULSE_JWT_AUDIENCE is not set",
         "PULSE_JWT_ISSUER is not set",
-        "PULSE_JWT_SECRET and PULSE_JWT_JWKS_URL are set: expected one of them",
+        "PULSE_JWT_SECRET and PULSE_JWT_JWKS_URL are set: expected only one of them",
     ):
         assert any(named in fault for fault in faults)
 

@@ -81,10 +81,7 @@ _STREAMS_BETWEEN_REPORTS: Final = 50
 
 
 class CheckedPack(msgspec.Struct, frozen=True):
-    """The progress of the check: `events` of `whole` events are checked.
-
-    The last one covers all events.
-    """
+    """The progress of the check: `events` of `whole` events are checked."""
 
     events: int
     whole: int
@@ -95,11 +92,11 @@ class PackReport(msgspec.Struct):
 
     `signer` is the key that signed the checkpoint, and `signer_trusted` whether it is the given key
     or one in a chain of rotations with it; None if no key was given. `is_whole` is whether an entry
-    after the period shows that it has no more events; None for an order, of which no pack shows
-    that. `compared` counts given checkpoints that the pack could be compared with, of `given`;
-    `larger` are the sizes of those that are larger than its tree. `earlier` counts those of the log
-    before a fork that this log does not include. `forks` are those that the notes of the pack's
-    keys declare.
+    after the period shows that the period has no more events; None for an order, since no pack
+    shows that for an order. `compared` counts the checkpoints, of the `given` ones, that the tree
+    of the pack was compared with. `larger` are the sizes of those that are larger than this tree.
+    `earlier` counts those of the log before a fork that this log does not include. `forks` are the
+    forks that the notes of the pack's keys declare.
     """
 
     selection: Selection | None = None
@@ -260,9 +257,9 @@ class PackCheck:
         return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
 
     def _keys(self, archive: Archive) -> tuple[list[TrustedKey], list[Replacement]] | None:
-        """The given key with those that replaced it, and those before it; None if it is not there.
+        """The given key with its successors, and its predecessors; None if the pack lacks the key.
 
-        Without a given key it is the last one of the pack.
+        Without a given key the last key of the pack is used.
         """
         recorded = _parsed(archive, KEYS, list[PackKey])
         rotations = [key.rotation for key in recorded]
@@ -319,7 +316,7 @@ class PackCheck:
                 self._compare_root(tree, opened[0])
 
     def _earlier_keys(self, kept: Sequence[str]) -> list[TrustedKey]:
-        """The keys whose untrusted checkpoints belong to the log before a fork."""
+        """The keys of the log before a fork. Their untrusted checkpoints belong to that log."""
         forked = [
             key
             for key, limit in zip(self._recorded, self._limits, strict=True)
@@ -434,9 +431,9 @@ class PackCheck:
                 self._find(f"{NEIGHBOURS} or {SELECTION} does not belong to what was selected")
             return
         last = selection.last_index
-        beside = (selection.first_index - 1, last + 1)
-        if [event.index for event in neighbours] != [i for i in beside if 0 <= i < tree.size]:
-            self._find(f"{NEIGHBOURS} does not have the entries beside the period")
+        expected = [i for i in (selection.first_index - 1, last + 1) if 0 <= i < tree.size]
+        if [event.index for event in neighbours] != expected:
+            self._find(f"{NEIGHBOURS} does not have the entries before and after the period")
             return
         for event in neighbours:
             is_outside = (
@@ -449,7 +446,8 @@ class PackCheck:
                 self._find(detail, "ALTERED", event.record.position)
             elif not is_outside:
                 detail = (
-                    "the event beside the period was recorded within it, and is not in the pack"
+                    "the event next to the selected ones was recorded in the period, and is not in "
+                    "the pack"
                 )
                 self._find(detail, "DELETED", event.record.position)
         self.report.is_whole = last + 1 < tree.size

@@ -27,7 +27,7 @@ from pulse.evidence.pack.members import (
 )
 
 MAX_DRAWN: Final = 50
-"""The orders whose schedules the summary draws: the first ones."""
+"""The summary draws the schedules of this many orders, the first ones."""
 
 MAX_KEPT_FINDINGS: Final = 1_000
 
@@ -43,9 +43,9 @@ class Drawn(msgspec.Struct, frozen=True):
 
 
 class Derivation(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a schedule was derived from.
+    """Everything that the schedule at this position was derived from.
 
-    `matches` is whether the splitter gives the stored schedule, at this position, from it.
+    `matches` is whether the splitter derives the stored schedule from it again.
     """
 
     position: int
@@ -64,7 +64,7 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contents:
-    """Adds up streams in the order of the pack, in memory that does not grow with them."""
+    """Totals and findings of streams, added in the order of the pack. Uses bounded memory."""
 
     def __init__(self, mapper: EventMapper) -> None:
         self.events = self.streams = self.orders = self.schedules = self.slices = 0

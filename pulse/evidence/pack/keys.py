@@ -18,7 +18,7 @@ class TrustedKey(msgspec.Struct, frozen=True):
 
 
 class Replacement(msgspec.Struct, frozen=True):
-    """A key that was replaced, and the tree that its rotation note states; None if it lost events.
+    """A replaced key, and the tree that its rotation note states; None if that declares a loss.
 
     A replaced key may have been stolen. Its signatures are trusted only up to the size of that
     tree, and only if the tree of the pack had its root.
@@ -71,10 +71,10 @@ def trusted_keys(keys: Sequence[PackKey]) -> list[TrustedKey]:
     Raises:
         NoteInvalid: a key or a rotation note is malformed.
     """
-    counted = [TrustedKey(VerifierKey.parse(key.verifier_key)) for key in keys[-1:]]
+    newest = [TrustedKey(VerifierKey.parse(key.verifier_key)) for key in keys[-1:]]
     trees = trees_of(keys)
     replaced = replaced_keys(keys)[: len(trees)]
-    return counted + [TrustedKey(r.key, t.size) for r, t in zip(replaced, trees, strict=True)]
+    return newest + [TrustedKey(r.key, t.size) for r, t in zip(replaced, trees, strict=True)]
 
 
 def keys_until(note: str, keys: Sequence[PackKey]) -> list[PackKey]:
@@ -99,13 +99,13 @@ def open_trusted(
     note: bytes | str, keys: Iterable[TrustedKey]
 ) -> tuple[Checkpoint, VerifierKey] | None:
     """The checkpoint of a note, and which of the keys signed it; None if none of them did."""
-    for counted in keys:
+    for trusted in keys:
         try:
-            checkpoint = open_checkpoint(note, counted.key)
+            checkpoint = open_checkpoint(note, trusted.key)
         except NoteInvalid:
             continue
-        if counted.max_size is None or checkpoint.size <= counted.max_size:
-            return checkpoint, counted.key
+        if trusted.max_size is None or checkpoint.size <= trusted.max_size:
+            return checkpoint, trusted.key
     return None
 
 

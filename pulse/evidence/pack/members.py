@@ -137,7 +137,7 @@ def render_hashes(hashes: dict[str, str]) -> bytes:
 
 
 def parse_hashes(name: str, content: bytes) -> dict[str, str]:
-    """The hashes in this member, by the name of the member that each is of.
+    """The hashes in this member, by the name of the hashed member.
 
     Raises:
         PackInvalid: it has another form.
@@ -157,7 +157,7 @@ def require_version(begin: bytes) -> None:
     """Require that this code reads packs of the version that the first two blocks name.
 
     Raises:
-        PackInvalid: it does not, or it is a tar file that does not begin like a pack.
+        PackInvalid: the version is another one, or this tar file does not begin like a pack.
     """
     if begin[257:262] != b"ustar":
         return  # the archive says what else it is
@@ -179,8 +179,8 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Selection(Strict, frozen=True, kw_only=True):
     """What was selected: the events of an order, or those recorded in a period.
 
-    Of a period, `first_index` and `last_index` are its first and last leaf; those between are all
-    in the pack, besides earlier events of the same streams. `events` counts all lines.
+    For a period, `first_index` and `last_index` are its first and last leaf. The pack has all
+    events between these, and earlier events of the same streams. `events` counts all lines.
     """
 
     order_id: UUID | None = None

@@ -1,4 +1,4 @@
-"""The summary page of a pack: HTML without scripts, the same for the same pack.
+"""The summary page of a pack: HTML without scripts, determined by the pack's other members.
 
 Verification renders it again and compares it, so any change of its text is a new version of the
 format.
@@ -23,7 +23,7 @@ MAX_SHOWN_FINDINGS: Final = 100
 _UNSEEN: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-"""Characters without a width. Python's own table of them grows with Unicode, this one does not."""
+"""Characters without a width. Unlike Python's table, this one does not change with Unicode."""
 _WIDTH: Final = 720
 _HEIGHT: Final = 80
 _BAR: Final = 4
@@ -37,7 +37,7 @@ td.n{text-align:right}code{word-break:break-all}svg{background:#f4f4f4;display:b
 
 
 class Clocks:
-    """The largest offsets of clocks, and how many rows there are."""
+    """The smallest and largest clock offset, and the numbers of rows and processes."""
 
     def __init__(self) -> None:
         self.rows = 0

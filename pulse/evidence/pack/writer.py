@@ -57,7 +57,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 class PackRefused(PulseError):
-    """There is nothing to export, or it cannot be proven; the message says why."""
+    """There is nothing to export, or no proof of it; the message says why."""
 
 
 class PackRequest(msgspec.Struct, frozen=True):
@@ -121,10 +121,10 @@ class Source(Protocol):
 
 
 class PackWriter:
-    """A pack while it is written to an empty file. Its methods are called in their order here.
+    """Writes a pack to an empty file. Call the methods in the order in which they are defined.
 
-    `written` is the same file, opened for reading. `on_progress` receives what is counted, how far
-    the pack is, and where it ends.
+    `written` is the same file, opened for reading. `on_progress` receives the unit that is counted,
+    the number done and the total.
     """
 
     def __init__(
@@ -242,15 +242,15 @@ class PackWriter:
                     raise PackRefused("there are too many clock offsets: select a shorter period")
 
     async def add_tree(self, selection: Selection, note: str) -> None:
-        """Add the entries beside the period, and the tiles.
+        """Add the entries before and after the period, and the tiles.
 
         Raises:
             PackRefused: the tree is not the one that was signed.
         """
         checkpoint = unsigned(note)
-        beside = () if selection.order_id else (selection.first_index - 1, selection.last_index + 1)
+        first, last = selection.first_index, selection.last_index
         lines = []
-        for index in beside:
+        for index in () if selection.order_id else (first - 1, last + 1):
             entry = await self._source.entry(index, checkpoint.size)
             if entry is not None:
                 lines.append(render_line(index, entry, None))
@@ -290,7 +290,7 @@ class PackWriter:
 
 
 class _Parts:
-    """Members that are numbered from 1; each ends with the write that makes it large enough."""
+    """Members that are numbered from 1; each ends with the write that fills it to PART_BYTES."""
 
     def __init__(self, archive: ArchiveWriter, group: str) -> None:
         self._archive = archive

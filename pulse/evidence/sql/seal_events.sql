@@ -1,7 +1,7 @@
 -- Store the entries of the next events of the log, up to the last id that its sequence has issued.
--- Returns how many, the last position, the hashes of the leaves one after the other, the last
--- entry; and whether the last event that was sealed before is still in the log as it was then, null
--- if it is missing. The states are not sent to the client.
+-- Returns their number, the last position, the concatenated hashes of the leaves, and the last
+-- entry; and whether the previously sealed last event is unchanged in the log, null if it is
+-- missing. The states are not sent to the client.
 WITH events AS MATERIALIZED (
     SELECT e.notification_id, seal_entry(e.notification_id, e.originator_id, e.originator_version,
                                          e.topic, e.state, e.recorded_at) AS entry

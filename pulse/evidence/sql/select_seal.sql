@@ -1,6 +1,6 @@
--- The tree as it is: its key, size and position, its latest checkpoint with its size; how many seconds
--- ago the last step was, and by the database's clock the first event that is not sealed was recorded
--- (0 if all are, up to the last id issued); and whether the last sealed event is still in the log.
+-- The tree: its key, size and position, and its latest checkpoint with that one's size; the seconds
+-- since the last step; the age of the first event that is not sealed, by the database's clock (0 if all
+-- are, up to the last id issued); and whether the last sealed event is still in the log.
 SELECT s.verifier_key, s.size, s.position, s.checkpoint, s.checkpoint_size,
        EXTRACT(EPOCH FROM clock_timestamp() - s.sealed_at)::float8,
        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - (

@@ -72,7 +72,8 @@ def system_account(name: str) -> Account | None:
 def user_namespace() -> Account | None:
     """This user under an unprivileged id in a user namespace; the kernel may still refuse it.
 
-    Files keep their owner. The id has no meaning outside, but initdb needs one that has a name.
+    Files keep their owner. The id has no meaning outside the namespace, but initdb needs an id that
+    has a name.
     """
     unshare = shutil.which("unshare")
     label = system_account("postgres") or system_account("nobody")
@@ -94,10 +95,10 @@ def choose_account(paths: ServerPaths) -> tuple[Account, Path]:
     installed, obstacles = find_programs(), []
     data, flag = (paths.cluster, "-w") if paths.cluster.exists() else (paths.home, "-x")
     for account in filter(None, _candidates(data)):
-        who = f"uid {account.uid}{' in a user namespace' if account.prefix else ''}"
+        label = f"uid {account.uid}{' in a user namespace' if account.prefix else ''}"
         reached = account.run("test", flag, data)
         if reached.returncode:
-            obstacles.append(f"{who} cannot reach {data} {reached.stdout}".strip())
+            obstacles.append(f"{label} cannot reach {data} {reached.stdout}".strip())
             continue
         check = ("sh", "-c", _CHECK_PROGRAMS, "sh")
         if account.run(*check, installed).returncode == 0:
@@ -106,7 +107,7 @@ def choose_account(paths: ServerPaths) -> tuple[Account, Path]:
         checked = account.run(*check, copy)
         if checked.returncode == 0:
             return account, copy
-        obstacles.append(f"{who} cannot run the programs: {checked.stdout.strip()}")
+        obstacles.append(f"{label} cannot run the programs: {checked.stdout.strip()}")
     raise EmbeddedServerError(
         f"The embedded Postgres server cannot run with {data}, which belongs to uid "
         f"{data.stat().st_uid} ({'; '.join(obstacles)}): run Pulse as the user who owns it, or as "

@@ -18,7 +18,7 @@ START_SECONDS: Final = 60
 _TAIL_LINES: Final = 15
 
 # The builtin provider sorts by code point on every machine. Trust is safe because there is no TCP
-# listener and the socket's directory has mode 0700; if someone adds a TCP listener, it rejects.
+# listener and the socket's directory has mode 0700. TCP connections are rejected in any case.
 _INITDB: Final = (
     f"--username={USER}",
     "--encoding=UTF8",
@@ -49,7 +49,7 @@ _SETTINGS: Final = {
     "log_truncate_on_rotation": "on",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    "log_min_error_statement": "panic",  # statements may carry what callers sent
+    "log_min_error_statement": "panic",  # statements may contain callers' data
 }
 
 

@@ -48,7 +48,7 @@ class ServerPaths(NamedTuple):
         sockets = home / "socket"
         path = str(sockets / f".s.PGSQL.{PORT}")
         fits = len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES and path.isprintable()
-        if not fits or {",", '"'} & set(path):  # both have a meaning in lists of hosts
+        if not fits or {",", '"'} & set(path):  # both have a meaning in libpq's lists of hosts
             digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
             sockets = Path("/tmp", f"pulse-{digest}")  # noqa: S108 - checked before every use
         return cls(home, sockets)
@@ -61,7 +61,7 @@ class ServerPaths(NamedTuple):
     @property
     def has_cluster(self) -> bool:
         """Whether a cluster exists here."""
-        return os.path.exists(self.cluster / "PG_VERSION")  # noqa: PTH110 - of any path at all
+        return os.path.exists(self.cluster / "PG_VERSION")  # noqa: PTH110 - never raises
 
     @property
     def conninfo(self) -> str:
@@ -118,7 +118,7 @@ def require_private(path: Path, uid: int) -> None:
 def refuse_writable_by_others(data_dir: Path) -> None:
     """As root, refuse a data directory that other users may write or replace. Changes no file.
 
-    Otherwise another user could make root write elsewhere, read its keys, or serve forged orders.
+    Otherwise another user could make root write elsewhere, read root's keys, or forge orders.
     Refused are: a data directory, or the server's directory in it, that others may write; a parent
     directory that others may write, unless it is sticky; a link or a parent directory that belongs
     to neither root nor the owner of the data directory. That owner is trusted, since the server

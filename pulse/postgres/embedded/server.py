@@ -1,10 +1,10 @@
-"""The embedded server, shared by processes: the first user starts it, the last user stops it.
+"""The embedded server, shared by handles: the first one starts it, the last one stops it.
 
-Each user of the server holds a shared lock on `users.lock`. A process that starts or stops the
-server holds `start.lock` exclusively. `users.lock` is taken and converted only with `start.lock`
-held, since flock does not convert atomically. Only the last user can convert it to exclusive.
-Each user has its own open file description, so threads and processes count alike, and the kernel
-drops the lock of a killed process.
+Each handle holds a shared lock on `users.lock`. A process that starts or stops the server holds
+`start.lock` exclusively. `users.lock` is taken and converted only with `start.lock` held, since
+flock does not convert atomically. Only the last handle can convert it to exclusive. Each handle has
+its own open file description, so threads and processes count alike, and the kernel drops the lock
+of a killed process.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _LOCK_SECONDS: Final = 300  # longer than the holder needs for a wait, initdb an
 class EmbeddedServer:
     """A handle on the server of a data directory. All methods block; any thread may call them.
 
-    A killed process no longer counts as a user. A forked child must acquire its own handle.
+    The handle of a killed process no longer counts. A forked child must acquire its own handle.
     """
 
     def __init__(self, paths: ServerPaths, users: int, options: Mapping[str, str]) -> None:
@@ -205,8 +205,8 @@ def _stop(paths: ServerPaths) -> None:
 def _remove_stale_server(paths: ServerPaths) -> None:
     """Remove the remains of a killed server that would keep Postgres from starting.
 
-    Backends that have not noticed yet hold the shared memory. Lock files count as held if any
-    process has the pid in them.
+    Backends that have not noticed its end hold the shared memory. Postgres takes a lock file for
+    held if any process has the pid in the file.
     """
     for path in Path("/proc").glob("[0-9]*"):
         if _is_server_of(int(path.name), paths.cluster):

@@ -1,6 +1,7 @@
--- For each object its schema, its name, its owner, and whether this role has the owner's rights; then one
--- row for each right on it of these roles or of PUBLIC (an empty name), with the column that it is limited
--- to; nulls if there is none. Objects that do not exist have no row.
+-- A row for each right on an object that one of these roles or PUBLIC (an empty name) has: the object's
+-- schema, name and owner; whether this role has the owner's rights; then the role, the right, and the
+-- column that it is limited to. An object without such rights has one row with nulls, an object that does
+-- not exist has none.
 WITH wanted AS (
     SELECT w.kind, w.name,
            CASE WHEN w.kind IN ('TABLE', 'VIEW') THEN pg_catalog.to_regclass(w.name)

@@ -1,6 +1,6 @@
--- The facts about this role that the setup of roles needs: its name, whether it is a superuser,
--- whether it may create roles, whether it owns the database and the schema, the name of the
--- database, the server's version.
+-- What the setup of roles needs to know about this role: its name, whether it is a superuser,
+-- whether it may create roles, whether it owns the database and the schema; and the name of the
+-- database, and the server's version.
 SELECT me.rolname::text,
        me.rolsuper,
        me.rolcreaterole,

@@ -27,8 +27,8 @@ class NoDirectory(PulseError):
 class GroupDirectory:
     """A new directory that other users cannot read.
 
-    It is locked until this process ends: systemd-tmpfiles, which removes old files, leaves a
-    directory with a lock as it is.
+    It is locked until this process ends, because systemd-tmpfiles, which removes old files, does
+    not remove a locked directory.
     """
 
     def __init__(self, members: Iterable[str]) -> None:
@@ -61,7 +61,7 @@ class GroupDirectory:
         """Create the directory again if it was removed.
 
         Raises:
-            OSError: it cannot be created, or there is another one in its place.
+            OSError: it cannot be created, or its path is in use.
         """
         if self._exists():
             return
@@ -76,7 +76,7 @@ class GroupDirectory:
         )
 
     def remove(self) -> None:
-        """Remove it, unless there is another one in its place."""
+        """Remove the directory, unless its path now has another one."""
         if self._exists():
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._descriptor)

@@ -28,10 +28,9 @@ DRAIN: Final = b"d"
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One process of a group.
 
-    `name` is the same for each process that takes its place, and `generation` grows. `members` are
-    the names of all. `directory` is the group's own; other users cannot read it. The numbers are
-    inherited file descriptors: `control` of the socket to the supervisor, `listening` of the
-    listening sockets.
+    A replacement has the same `name` and a larger `generation`. `members` are the names of all
+    members. Other users cannot read the group's `directory`. `control` and `listening` are
+    inherited file descriptors: of the socket to the supervisor, and of the listening sockets.
     """
 
     name: str
@@ -43,12 +42,12 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_worker(self) -> bool:
-        """Whether it has the workers and no HTTP, rather than HTTP and no workers."""
+        """Whether this member has workers and no HTTP. The others have HTTP and no workers."""
         return not self.listening
 
     @property
     def log_share(self) -> LogShare:
-        """How it shares the log with the others."""
+        """How this member shares the log with the other processes of the group."""
         return log_share(self.directory, self.name)
 
     def sockets(self) -> list[socket.socket]:
@@ -57,15 +56,15 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def log_share(directory: str, name: str) -> LogShare:
-    """How this process of the group with this directory shares the log with the others."""
+    """How the process of this name shares the log with the others of the group."""
     return LogShare(name, Path(directory) / "log.lock")
 
 
 class ControlSocket:
     """A member's end of the socket to its supervisor.
 
-    The kernel closes the other end when the supervisor ends in any way. Then the member stops too,
-    so that no process keeps the port.
+    The kernel closes the other end when the supervisor ends, even if it is killed. Then the member
+    stops too, so that no process keeps the port.
     """
 
     def __init__(self, member: Member) -> None:

@@ -1,9 +1,9 @@
 """The metrics of a group of processes as one text.
 
-Each member exposes its own on a Unix socket in the group's directory. The member that is asked
-collects from all. Series are not summed: each has the label `process`, the member's name. So a
-member that was replaced is an ordinary reset of its own counters, which `rate()` understands; in a
-sum it would look as if all of them had started again.
+Each member exposes its metrics on a Unix socket in the group's directory. The member that is
+scraped collects those of all. Series are not summed: each has the label `process`, the member's
+name. So the replacement of a member is a counter reset of its own series, which `rate()` handles.
+In a sum, it would look like a reset of the counters of all members.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pulse import metrics
 from pulse.process.group.member import Member
 
 MAX_ANSWER_SECONDS: Final = 1.0
-"""A member that does not answer within this is left out."""
+"""A member that does not answer within this time is left out."""
 
 
 class _Sample(msgspec.Struct, frozen=True, array_like=True):
@@ -51,7 +51,7 @@ def metrics_file(directory: str, name: str, generation: int) -> Path:
 
 @asynccontextmanager
 async def exposing_metrics(member: Member) -> AsyncIterator[None]:
-    """Expose the metrics of this process to the other members for the length of the context."""
+    """Expose the metrics of this process to the other members until the context ends."""
     file = metrics_file(member.directory, member.name, member.generation)
     server = await asyncio.start_unix_server(_answer, file)
     try:
@@ -64,8 +64,8 @@ async def exposing_metrics(member: Member) -> AsyncIterator[None]:
 async def group_metrics(member: Member) -> bytes:
     """The metrics of all members, in Prometheus's text format, in little more than a second.
 
-    While a member is being replaced, it has the metrics of the older process until that has ended,
-    so that none of its counts is lost.
+    While a member is being replaced, its metrics are those of the older process until that has
+    ended, so that no count is lost.
     """
     files = _files_in(member.directory)
     answers = await asyncio.gather(*(_read(file) for file in files))
@@ -132,7 +132,7 @@ def _of_members(own: dict[str, _Families]) -> Iterable[Metric]:
 
 
 def _of_database(found: Sequence[_Families]) -> Iterable[Metric]:
-    """The gauges of the whole database, once: another process may just have been elected."""
+    """The gauges of the whole database, once: two processes may export them during an election."""
     merged: dict[str, Metric] = {}
     for family in (family for families in found for family in families):
         if family.name in metrics.OF_DATABASE and family.name not in merged:

@@ -28,7 +28,7 @@ from pulse.settings import Settings
 _log = structlog.get_logger(__name__)
 
 MAX_START_SECONDS: Final = 60.0
-"""A restart is abandoned if the new process does not serve within this."""
+"""A restart is abandoned if the new process does not serve within this time."""
 
 MAX_STOP_SECONDS: Final = 40.0
 """A process that has not ended this long after its stop signal is killed."""
@@ -85,7 +85,7 @@ class _Child:
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(member.control, *member.listening),
-                process_group=0,  # Ctrl-C and a closed terminal signal the supervisor alone
+                process_group=0,  # Ctrl-C and a closed terminal signal only the supervisor
             )
         return cls(member, process, own)
 
@@ -95,7 +95,7 @@ class _Child:
 
     @property
     def is_stable(self) -> bool:
-        """Whether it ran for long before it ended."""
+        """Whether it ran longer than STABLE_SECONDS before it ended."""
         return self._ran_seconds > STABLE_SECONDS
 
     async def serves(self, max_seconds: float | None) -> bool:
@@ -107,7 +107,7 @@ class _Child:
         return self.is_serving.is_set() and not self.ended.done()
 
     async def drain(self) -> None:
-        """Let it finish its requests while the new process serves; return when it has ended."""
+        """Let the process finish its requests while the new one serves; return when it ended."""
         if self._member.is_worker:
             await self.stop()
             return
@@ -165,7 +165,7 @@ class _Slot:
 class ProcessGroup:
     """N processes that serve one port, and M with workers.
 
-    `on_serving` is called once all run.
+    `on_serving` is called once all of them run.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class ProcessGroup:
             _log.info("group.stopped")
 
     async def _until_stopped(self) -> bool:
-        """The first member starts alone: it starts the database, migrates and catches up."""
+        """Run the members. The first starts alone: it starts the database, migrates, catches up."""
         first, *others = self._members
         slots: list[_Slot] = []
         for names in ((first,), others):
@@ -353,6 +353,6 @@ def _has_terminal() -> bool:
 
 
 def _interpreter() -> tuple[str, ...]:
-    """Python with the current directory on its path only if this process has it there, too."""
+    """The command of Python. Its path has the current directory only if this process's path has."""
     has_directory = sys.path[:1] in ([""], [str(Path.cwd())])
     return (sys.executable, *(() if has_directory else ("-P",)), "-m")

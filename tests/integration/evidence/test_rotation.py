@@ -136,7 +136,7 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     file.chmod(0o600)
     for content in (b"", b"x", b"\xff", str(KEY.verifier).encode(), b"x" * 10_000):
         file.write_bytes(content)
-        with pytest.raises(KeyFileUnusable, match="has no key"):
+        with pytest.raises(KeyFileUnusable, match="has no valid key"):
             read_key_file(file)
     with pytest.raises(KeyFileUnusable, match="cannot be read"):
         read_key_file(tmp_path / "missing")

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse.market_calendar.places import Path, lines_of, places, written
+from pulse.market_calendar.places import Path, lines_of, path_text, places
 
 texts = st.text(alphabet='ab"\\{}[],: \né', max_size=5)
 scalars = st.none() | st.booleans() | st.integers() | texts
@@ -53,4 +53,6 @@ def test_a_repeated_name_is_marked_and_its_last_line_counts() -> None:
 
 
 def test_a_path_is_written_as_in_code() -> None:
-    assert written(("exchanges", "NSE", "holidays", 3, "date")) == "exchanges.NSE.holidays[3].date"
+    assert (
+        path_text(("exchanges", "NSE", "holidays", 3, "date")) == "exchanges.NSE.holidays[3].date"
+    )

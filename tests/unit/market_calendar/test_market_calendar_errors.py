@@ -44,7 +44,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"segments": [segment("A", hours("2026-01-01", ("09:00", "12:00"), ("11:59", "15:00")))]},
         (
             f"{SEGMENTS}[0].hours[0].sessions[1]: the session opens at 11:59, before "
-            "the one before it closes at 12:00: sessions overlap or are not in order"
+            "the previous one closes at 12:00: sessions overlap or are not in order"
         ),
     ),
     (
@@ -82,7 +82,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"segments": [segment("A", hours(), hours("2026-01-01"))]},
-        f"{SEGMENTS}[0].hours[1].from: 2026-01-01 is not later than the entry before, 2026-01-01",
+        f"{SEGMENTS}[0].hours[1].from: 2026-01-01 is not later than the previous entry, 2026-01-01",
     ),
     (
         {"segments": [{"name": "A", "hours": []}]},
@@ -104,7 +104,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"coverage": {"from": "2026-01-01", "before": "2026-01-01", "source": "a test"}},
-        "exchanges.NSE.coverage.before: no date is covered: `before` must be later",
+        "exchanges.NSE.coverage.before: no date is covered: must be later than `from`",
     ),
     (
         {"coverage": {"from": "2026-01-01", "before": "2099-01-01", "source": "a test"}},
@@ -128,14 +128,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"holidays": [holiday("2027-01-01", "New Year")]},
         (
-            f"{HOLIDAYS}[0].date: the holiday New Year: 2027-01-01 is not covered, which is from "
+            f"{HOLIDAYS}[0].date: the holiday New Year: 2027-01-01 is outside the coverage, from "
             "2026-01-01 to before 2027-01-01"
         ),
     ),
     (
         {"special_sessions": [special("2025-12-31", ("09:15", "10:00"))]},
         (
-            f"{SPECIAL}[0].date: the special sessions Special: 2025-12-31 is not covered, which is "
+            f"{SPECIAL}[0].date: the special sessions Special: 2025-12-31 is outside the coverage, "
             "from 2026-01-01 to before 2027-01-01"
         ),
     ),
@@ -150,8 +150,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"special_sessions": [special("2026-03-03", ("09:15", "10:00"), ("09:30", "11:00"))]},
         (
-            f"{SPECIAL}[0].sessions[1]: the session opens at 09:30, before the one "
-            "before it closes at 10:00: sessions overlap or are not in order"
+            f"{SPECIAL}[0].sessions[1]: the session opens at 09:30, before the "
+            "previous one closes at 10:00: sessions overlap or are not in order"
         ),
     ),
     ({"special_sessions": [special("2026-03-03")]}, f"{SPECIAL}[0].sessions: is empty"),
