@@ -59,7 +59,7 @@ def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"anything"])
-def test_an_honest_order_that_offers_an_upgrade_is_placed_and_the_connection_closed(
+def test_a_valid_order_that_offers_an_upgrade_is_placed_and_the_connection_closed(
     served: PulseProcess, protocol: bytes
 ) -> None:
     honest, after = order(), order()

@@ -16,7 +16,7 @@ from tests.support.processes import (
 STARTED = "Application startup complete"
 
 
-def test_a_changed_file_starts_it_again_and_stopping_stops_the_embedded_server(
+def test_a_changed_file_restarts_the_process_and_a_stop_stops_the_embedded_server(
     tmp_path: Path, data_dir: Path
 ) -> None:
     application, port = tmp_path / "application", free_port()

@@ -111,7 +111,7 @@ def test_one_trace_leads_from_the_gateway_to_the_release_over_three_processes(
     assert lines.count(f'"w3c_trace_id":"{CALLERS_TRACE}"') == 2
 
 
-def test_health_checks_and_scrapes_have_no_spans_and_a_failure_has(
+def test_health_checks_and_scrapes_have_no_spans_and_a_failure_has_one(
     tmp_path: Path, module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with collector() as received:

@@ -82,7 +82,7 @@ def test_released_slices_are_named(conninfo: str) -> None:
     assert all(len(line) <= 80 for line in ended.out.splitlines())
 
 
-def test_repeated_it_names_who_cancelled_and_changes_nothing(conninfo: str) -> None:
+def test_a_repeated_cancel_names_the_first_author_and_changes_nothing(conninfo: str) -> None:
     created = order_created()
     write(conninfo, *stored([created]))
     run_pulse("cancel", str(created.originator_id), "--reason", "first", conninfo=conninfo)

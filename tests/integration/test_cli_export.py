@@ -144,7 +144,9 @@ def test_an_export_that_has_nothing_yet_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_after_without_a_partial_file_begins_there(log: str, tmp_path: Path) -> None:
+def test_an_export_without_a_partial_file_begins_after_the_given_position(
+    log: str, tmp_path: Path
+) -> None:
     file = tmp_path / "rest.ndjson"
     exported(log, file, "--after", "40")
     assert positions(file.read_bytes()) == [41, 42, 43]

@@ -31,7 +31,7 @@ TERMS = SplitTerms(
 # The picture
 
 
-def test_a_schedule_is_drawn_a_bar_a_slice_and_needs_no_extra(
+def test_a_schedule_is_drawn_with_one_bar_per_slice_and_needs_no_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -74,7 +74,7 @@ def test_an_image_that_cannot_be_written_is_one_error_line_and_exit_code_1(tmp_p
     assert ended.err.startswith("pulse: the picture cannot be written: ")
 
 
-def test_as_json_the_slices_are_those_of_the_event() -> None:
+def test_the_slices_in_json_are_those_of_the_event() -> None:
     ended = run_pulse(*SHOW, "--seed", "7", "--json")
     answer = json.loads(ended.out)
     assert answer["seed"] == "0000000000000007"
@@ -140,7 +140,7 @@ def test_every_rule_and_law_is_listed_with_its_sentence() -> None:
     assert listed == [[rule.__name__, rule_sentence(rule)] for rule in rules]
 
 
-def test_the_tables_of_the_documentation_are_made_of_the_rules() -> None:
+def test_the_tables_of_the_documentation_have_every_rule() -> None:
     page = (ROOT / "docs" / "reference" / "splitting.md").read_text(encoding="utf-8")
     tables: dict[str, tuple[Callable[..., object], ...]] = {
         "rule of a schedule": SCHEDULE_RULES,
@@ -172,7 +172,7 @@ def test_the_worked_example_fails_and_its_smallest_order_is_drawn() -> None:
 
 
 @pytest.mark.usefixtures("small_samples")
-def test_the_current_splitter_holds() -> None:
+def test_the_current_splitter_breaks_no_rule_or_law() -> None:
     ended = run_pulse(*COMPARE, "pulse.domain:split_v1", "--orders", "100")
     assert ended.exit_code == 0
     assert ended.out.startswith("pulse.domain:split_v1 over 3,100 orders")

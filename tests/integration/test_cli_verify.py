@@ -109,7 +109,7 @@ def test_one_edited_quantity_among_several_pages_is_found(
     assert in_full.out.splitlines()[1].startswith("  quantities_sum_to_total: quantities sum to ")
 
 
-def test_the_way_is_shown_in_positions_on_stderr(
+def test_progress_is_shown_in_positions_on_stderr(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(conninfo, *stored([event for n in range(20) for event in completed(n)]))
@@ -404,7 +404,7 @@ def test_a_second_schedule_is_found(conninfo: str) -> None:
     assert "cannot follow: the order already has an outcome" in ended.out
 
 
-def test_orders_can_be_proved_by_name(conninfo: str) -> None:
+def test_single_orders_can_be_verified_by_id(conninfo: str) -> None:
     first, second = completed(MAX_SPLITS), completed(3)
     pending = order_created("ouk_pending")
     write(conninfo, *stored([*first, *second, pending]))
@@ -418,7 +418,7 @@ def test_orders_can_be_proved_by_name(conninfo: str) -> None:
     )
 
 
-def test_as_json_it_says_the_same(conninfo: str) -> None:
+def test_json_has_the_same_findings(conninfo: str) -> None:
     created, split = completed(7)
     write(conninfo, *stored([created, split, *completed(8)]))
     altered(conninfo, created.originator_id, shorten)

@@ -462,7 +462,7 @@ def test_a_process_that_starts_while_the_last_one_stops_has_a_server(data_dir: P
         assert not runs(data_dir)
 
 
-def test_two_processes_that_find_it_dead_start_it_once(data_dir: Path) -> None:
+def test_two_processes_that_find_the_server_dead_start_it_once(data_dir: Path) -> None:
     with Worker(data_dir) as left, Worker(data_dir) as right:
         left.ask("acquire")
         right.ask("acquire")

@@ -136,7 +136,9 @@ async def test_conflicts_cost_no_statements_of_their_own(database: Database) -> 
         assert len(proxy.request_sizes) - before <= 2
 
 
-async def test_what_waits_when_the_process_stops_is_still_written(database: Database) -> None:
+async def test_appends_that_wait_when_the_process_stops_are_still_written(
+    database: Database,
+) -> None:
     events = foreign_events(50)
     appender = Appender(lambda: database.connect("appender"), on_commit=nothing, limits=PATIENT)
     appends = [asyncio.ensure_future(appender.append([event])) for event in events]

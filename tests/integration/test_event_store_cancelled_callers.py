@@ -27,7 +27,7 @@ from tests.support.proxy import Fault, proxied
 HASTY = AppendLimits(answer_seconds=0.3)
 
 
-async def test_a_caller_cancelled_before_its_batch_leaves_nothing(database: Database) -> None:
+async def test_an_append_cancelled_before_its_batch_is_not_written(database: Database) -> None:
     events = foreign_events(3)
     async with log_locked(database) as lock, running_appender(database) as appender:
         first = asyncio.ensure_future(appender.append([events[0]]))
@@ -45,7 +45,7 @@ async def test_a_caller_cancelled_before_its_batch_leaves_nothing(database: Data
     }
 
 
-async def test_a_caller_cancelled_within_its_batch_hurts_no_other(database: Database) -> None:
+async def test_a_caller_cancelled_within_its_batch_affects_no_other(database: Database) -> None:
     events = foreign_events(3)
     async with log_locked(database) as lock, running_appender(database) as appender:
         appends = [asyncio.ensure_future(appender.append([event])) for event in events]

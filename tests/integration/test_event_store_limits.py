@@ -113,7 +113,7 @@ async def until_none_waits_for_lock(database: Database) -> None:
     await until(none_waits, "the statement is given up")
 
 
-async def test_an_appender_that_stops_refuses_what_comes_after(database: Database) -> None:
+async def test_an_appender_that_stops_refuses_later_appends(database: Database) -> None:
     async with running_appender(database) as appender:
         await appender.append([foreign_event()])
         appender.drain()
@@ -196,7 +196,9 @@ async def test_an_append_that_succeeds_after_the_fault_ends_the_refusals(
 
 
 @pytest.mark.timing
-async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) -> None:
+async def test_after_a_successful_probe_a_refused_batch_fails_its_callers_at_once(
+    database: Database,
+) -> None:
     """As with a nearly full disk: the probe's small row fits, and the batch does not."""
     async with running_appender(database, limits=HASTY) as appender:
         await fetch_as_owner(database, FULL_FOR_ALL_BUT_THE_PROBE)

@@ -100,7 +100,7 @@ async def test_cut_at_any_byte_of_its_statement_an_append_is_written_once(
     assert len(await stored_log(database)) == 4 + len(sizes)
 
 
-async def test_a_retry_waits_for_the_first_attempt_that_is_still_under_way(
+async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_progress(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
     """The client is cut off, its old backend still waits for the lock: both will write."""

@@ -122,7 +122,7 @@ async def test_an_id_is_assigned_only_after_the_previous_append_has_committed(
     assert seen == positions
 
 
-async def test_the_control_without_the_lock_does_lose_an_event_for_the_reader(
+async def test_without_the_lock_the_reader_misses_an_event(
     conninfo: str,
 ) -> None:
     async def insert(connection: Connection, event: StoredEvent) -> None:

@@ -477,7 +477,7 @@ def test_the_queues_health_costs_a_thousand_orders(
     assert_costs(nodes, MAX_EXAMINED_FOR_HEALTH)
 
 
-def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:
+def test_no_page_is_jit_compiled(connection: psycopg.Connection[Any]) -> None:
     """Up to Postgres 17 a page's price seems to warrant it: half a second for a millisecond."""
     row = connection.execute("SHOW jit").fetchone()
     assert row == ("off",)

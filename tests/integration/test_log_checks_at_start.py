@@ -50,7 +50,7 @@ async def test_a_log_that_is_not_on_one_server_is_refused(conninfo: str) -> None
 
 
 @pytest.mark.parametrize("position", [1, 3])
-def test_a_sequence_below_the_position_is_refused_with_what_puts_it_right(
+def test_a_sequence_below_the_position_is_refused_with_the_repair(
     conninfo: str, position: int
 ) -> None:
     write(conninfo, *stored(orders_created(4)))
@@ -71,7 +71,7 @@ async def test_a_sequence_below_the_end_of_the_log_is_refused(conninfo: str) -> 
         await start(conninfo)
 
 
-async def test_a_row_far_ahead_does_not_keep_pulse_from_starting(conninfo: str) -> None:
+async def test_a_row_far_ahead_does_not_prevent_a_start(conninfo: str) -> None:
     write(conninfo, *stored(orders_created(1)))
     execute(
         conninfo,

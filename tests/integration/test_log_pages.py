@@ -90,7 +90,7 @@ async def test_pages_follow_each_other_over_gaps_to_the_end(
 
 
 @pytest.mark.parametrize("topic", [None, CREATED])
-async def test_a_position_beyond_the_end_is_another_logs(
+async def test_a_position_beyond_the_end_is_refused_as_of_another_log(
     database: Database, store: EventStore, topic: str | None
 ) -> None:
     await append(database, stored(orders_created(2)))

@@ -72,7 +72,7 @@ async def work(conninfo: str, database: Database, orders: int) -> None:
     await look_for_work(database)
 
 
-async def test_a_burst_is_worked_on_by_sessions_that_knew_none(
+async def test_sessions_with_plans_from_an_empty_table_process_a_burst(
     conninfo: str, idle: Database
 ) -> None:
     """Where each of 500 orders were compared with all of the burst, a statement would time out."""

@@ -197,7 +197,7 @@ def test_a_role_with_createrole_that_owns_the_database_needs_no_superuser(
         execute(empty_conninfo, f"ALTER DATABASE {database} OWNER TO {former}")
 
 
-def test_former_owners_stay_able_to_work(empty_conninfo: str, names: Names) -> None:
+def test_processes_of_the_former_owner_keep_working(empty_conninfo: str, names: Names) -> None:
     """A superuser sets up the roles while processes run as the tables' owner."""
     own = login(empty_conninfo, names)
     execute(empty_conninfo, f"GRANT CREATE ON SCHEMA public TO {names.login}")

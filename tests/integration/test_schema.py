@@ -195,7 +195,9 @@ NEWER = f"INSERT INTO pulse_schema VALUES ({NEXT}, 'halts', {{oldest_code}})"
 
 
 @pytest.mark.parametrize("oldest_code", KNOWN)
-def test_a_newer_revision_that_admits_this_code_is_fine(conninfo: str, oldest_code: int) -> None:
+def test_a_newer_revision_that_admits_this_code_is_accepted(
+    conninfo: str, oldest_code: int
+) -> None:
     execute(conninfo, NEWER.format(oldest_code=oldest_code))
     assert fault_of(conninfo) is None
     migrate(conninfo)

@@ -163,7 +163,7 @@ async def test_an_order_first_claimed_in_time_is_split_however_late_it_is_claime
     assert batch.results == Counter({SplitResult.COMPLETED: 1})
 
 
-async def test_a_fault_of_one_order_affects_no_other(database: Database, store: EventStore) -> None:
+async def test_an_unreadable_order_affects_no_other(database: Database, store: EventStore) -> None:
     """An order whose history cannot be read stays claimed; the batch goes on."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)
@@ -175,7 +175,7 @@ async def test_a_fault_of_one_order_affects_no_other(database: Database, store: 
     assert orders[0].originator_id not in await claims_of(database)
 
 
-async def test_what_only_newer_code_can_read_is_left_to_it_as_if_never_claimed(
+async def test_an_order_of_newer_code_is_released_as_if_never_claimed(
     database: Database, store: EventStore
 ) -> None:
     orders = orders_created(2)

@@ -117,7 +117,7 @@ async def test_an_append_of_unknown_outcome_is_resolved_by_the_log(
     assert await claims_of(database) == {}
 
 
-async def test_what_could_not_be_handed_back_is_recovered(
+async def test_claims_that_could_not_be_released_are_recovered(
     database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = orders_created(2)

@@ -63,7 +63,7 @@ async def test_the_position_is_left_to_newer_code_which_projects_on(
     assert today.fault is None
 
 
-async def test_a_topic_of_another_application_is_passed_over_still(
+async def test_a_topic_of_another_application_is_still_skipped(
     conninfo: str, database: Database
 ) -> None:
     created = order_created("sound")

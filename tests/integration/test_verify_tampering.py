@@ -598,7 +598,7 @@ def test_an_anchor_file_that_is_cut_short_counts_as_far_as_it_goes(sealed: str, 
         (("--key", "no key"), "not a verifier key"),
     ],
 )
-def test_what_it_is_to_trust_must_be_readable(
+def test_an_unreadable_key_or_anchor_file_is_an_error(
     conninfo: str, arguments: tuple[str, ...], told: str
 ) -> None:
     ended = run_pulse("verify", *arguments, conninfo=conninfo)

@@ -59,7 +59,7 @@ def asked(loaded: PulseProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
-def test_each_expression_of_the_dashboard_has_an_answer(
+def test_each_expression_of_the_dashboard_returns_data(
     asked: Prometheus, title: str, expression: str
 ) -> None:
     for name, value in VARIABLES.items():

@@ -108,7 +108,7 @@ async def test_a_cancelled_caller_leaves_the_answer_to_the_others() -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_call_just_after_is_answered_whatever_the_turn(turns: int) -> None:
+async def test_a_call_at_any_turn_after_a_query_ends_is_answered(turns: int) -> None:
     shelf = Shelf()
     loader = BatchLoader(shelf.fetch)
     asking = []

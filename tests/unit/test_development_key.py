@@ -25,7 +25,7 @@ def made(data_dir: Path) -> Settings:
     return with_development_key(Settings(data_dir=data_dir), make=True)
 
 
-def test_it_is_made_once_and_found_again(tmp_path: Path) -> None:
+def test_the_key_is_created_once_and_found_again(tmp_path: Path) -> None:
     first = made(tmp_path / "a" / "data")
     assert first.jwt_secret is not None
     assert len(first.jwt_secret.reveal()) == 64
@@ -45,14 +45,14 @@ def test_only_its_user_reads_it_whatever_the_umask(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == [KEY_FILE]
 
 
-def test_of_many_makers_at_once_one_wins(tmp_path: Path) -> None:
+def test_of_many_concurrent_creators_one_wins(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         keys = {s.jwt_secret for s in pool.map(made, [tmp_path / "data"] * 16)}
     assert len(keys) == 1
     assert len(list((tmp_path / "data").iterdir())) == 1
 
 
-def test_it_makes_nothing_unless_asked(tmp_path: Path) -> None:
+def test_no_key_is_created_unless_requested(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     assert with_development_key(settings, make=False) == settings
     assert not (tmp_path / "data").exists()
@@ -86,7 +86,7 @@ def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, spoil: str) ->
     assert "kkkk" not in str(refused.value)
 
 
-def test_a_token_holds_what_was_asked_for(tmp_path: Path) -> None:
+def test_a_token_has_the_requested_claims(tmp_path: Path) -> None:
     settings = made(tmp_path)
     assert settings.jwt_secret is not None
     token = mint_token(settings, "alice", ["orders:read", "orders:write"], 60)

@@ -124,7 +124,7 @@ def test_all_wrong_values_are_named_in_one_message() -> None:
 
 
 @pytest.mark.parametrize("url", WRONG_URLS)
-def test_a_wrong_url_is_refused_without_telling_its_password(url: str) -> None:
+def test_a_wrong_url_is_refused_without_repeating_its_password(url: str) -> None:
     with pytest.raises(SettingsError, match="PULSE_DATABASE_URL") as refused:
         Settings.from_environment({"PULSE_DATABASE_URL": url})
     assert "s3cret" not in str(refused.value)

@@ -118,7 +118,7 @@ async def sealed_and_restored(database: Database, conninfo: str, anchors: Path) 
     restore_backup(conninfo)
 
 
-async def test_a_restored_log_is_sealed_again_after_a_fork_alone(
+async def test_a_restored_log_is_sealed_again_only_after_a_fork(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     await sealed_and_restored(database, conninfo, anchors)
@@ -243,7 +243,7 @@ async def test_the_loss_includes_what_was_sealed_after_a_fork_that_is_lost(
     assert (planned.size, planned.known_size, planned.lost_sealed_events) == (3, 12, 9)
 
 
-async def test_after_a_fork_anchors_of_the_earlier_log_are_no_further_loss(
+async def test_anchors_of_the_log_before_a_fork_do_not_count_as_a_further_loss(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     """The first fork has declared them."""

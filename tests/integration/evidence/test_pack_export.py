@@ -163,7 +163,7 @@ def test_the_text_says_what_was_checked_and_how(log: Log) -> None:
     assert "the signature of the seal is wrong or missing" in other.out
 
 
-def test_it_needs_no_settings_not_even_valid_ones(log: Log) -> None:
+def test_verifying_a_file_ignores_settings_even_if_they_are_invalid(log: Log) -> None:
     file = log.period()
     ended = run_pulse(
         "verify", str(file), port="no number", data_dir="/proc/none", database_url="x"
@@ -218,7 +218,7 @@ def test_checkpoints_that_an_auditor_kept_are_compared(log: Log) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "hello\n"])
-def test_checkpoints_that_cannot_be_compared_are_no_success(log: Log, content: str) -> None:
+def test_checkpoints_that_cannot_be_compared_are_a_failure(log: Log, content: str) -> None:
     kept = log.home / "kept.txt"
     kept.write_text(content)
     ended = verify(log.period(), "--anchors", str(kept))
@@ -303,7 +303,7 @@ def test_the_record_cannot_be_changed(log: Log, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-def test_what_cannot_be_recorded_is_not_exported(log: Log) -> None:
+def test_an_export_that_cannot_be_recorded_is_refused(log: Log) -> None:
     """The reader may read everything, and write nothing."""
     file = log.home / "pack.tar"
     conninfo = psycopg.conninfo.make_conninfo(log.conninfo, user=ROLES.reader)
@@ -502,7 +502,7 @@ def test_an_anchor_that_contradicts_the_seal_is_refused(log: Log) -> None:
     assert "an anchor of 300 entries contradicts it" in ended.err
 
 
-def test_what_is_no_pack_is_refused_in_one_line(log: Log) -> None:
+def test_a_file_that_is_not_a_pack_is_refused_in_one_line(log: Log) -> None:
     file = log.home / "x.tar"
     assert "cannot be read" in verify(file).err
     file.write_bytes(b"x" * 5000)

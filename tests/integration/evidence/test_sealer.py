@@ -178,7 +178,7 @@ async def test_an_event_beyond_the_sequence_is_left_out(
     assert (await seal_all(sealer(database, anchors))).size == 1
 
 
-async def test_one_of_two_processes_seals_at_once(
+async def test_only_one_of_two_processes_seals_at_a_time(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     append(conninfo, 3)
@@ -314,7 +314,7 @@ DELETE_LAST = "DELETE FROM stored_events WHERE notification_id > 3"
     ],
 )
 @pytest.mark.parametrize("restarted", [True, False])
-async def test_nothing_is_sealed_on_top_of_what_was_changed(
+async def test_a_changed_log_or_seal_is_not_sealed_further(
     database: Database, conninfo: str, anchors: Path, statement: str, *, restarted: bool
 ) -> None:
     seals = sealer(database, anchors, batch_events=4)

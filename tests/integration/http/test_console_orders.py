@@ -177,7 +177,9 @@ async def test_a_page_that_examined_enough_orders_offers_to_go_on(
     assert order_ids(await shared_api.get(unescape(following[1]))) == ids[2:]
 
 
-async def test_the_box_opens_an_order_by_its_id_or_key(shared_api: httpx.AsyncClient) -> None:
+async def test_the_search_box_opens_an_order_by_its_id_or_key(
+    shared_api: httpx.AsyncClient,
+) -> None:
     key = f"{uuid4()} a/b?c&d"
     order_id = await placed(shared_api, order(order_unique_key=key))
     for sought in (order_id, f"  {order_id.upper()} ", key):

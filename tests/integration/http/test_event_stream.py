@@ -168,7 +168,7 @@ def test_events_of_no_order_are_in_every_partition() -> None:
         ("after=4", {}, "POSITION_BEYOND_LOG", "after"),
     ],
 )
-async def test_what_is_not_a_stream_is_refused(
+async def test_an_invalid_stream_request_is_refused(
     three_events: httpx.AsyncClient, query: str, headers: dict[str, str], code: str, field: str
 ) -> None:
     response = await three_events.get(f"{STREAM}?{query}", headers=headers)

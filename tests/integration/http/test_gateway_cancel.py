@@ -60,7 +60,7 @@ async def test_without_a_body_no_reason_is_recorded(apps: Served) -> None:
     assert (await apps.events(order_id))[-1]["data"]["reason"] is None
 
 
-async def test_cancelled_again_it_is_unchanged(apps: Served) -> None:
+async def test_an_order_cancelled_again_is_unchanged(apps: Served) -> None:
     order_id = await placed(apps)
     responses = await asyncio.gather(*(apps.cancel(order_id) for _ in range(32)))
     responses.append(await apps.cancel(order_id, {"reason": "again"}))

@@ -45,7 +45,7 @@ async def answer_to(client: httpx.AsyncClient, authorization: bytes) -> httpx.Re
 
 @FUZZED
 @given(authorization=st.binary(max_size=200) | st.binary(max_size=200).map(b"Bearer ".__add__))
-async def test_no_bytes_of_a_header_are_a_token(
+async def test_arbitrary_bytes_in_a_header_are_not_accepted_as_a_token(
     client: httpx.AsyncClient, authorization: bytes
 ) -> None:
     fault(await answer_to(client, authorization), 401, "UNAUTHORIZED")
@@ -53,7 +53,7 @@ async def test_no_bytes_of_a_header_are_a_token(
 
 @FUZZED
 @given(header=ODD_HEADERS, claims=ODD_CLAIMS)
-async def test_no_header_makes_an_unsigned_token_good(
+async def test_no_header_makes_an_unsigned_token_valid(
     client: httpx.AsyncClient, header: dict[str, Any], claims: dict[str, Any]
 ) -> None:
     for secret in (None, b"", b"x" * 32):
@@ -76,7 +76,7 @@ async def test_unusual_claims_with_a_valid_signature_are_refused_or_ignored(
 
 @FUZZED
 @given(claims=st.binary(max_size=300) | ANYTHING.map(lambda found: json.dumps(found).encode()))
-async def test_claims_that_are_no_object_cause_no_crash(
+async def test_claims_that_are_not_an_object_cause_no_crash(
     client: httpx.AsyncClient, claims: bytes
 ) -> None:
     token = forged_token({"alg": "HS256"}, claims, SIGNER.key.encode())

@@ -87,7 +87,7 @@ async def checking(issuer: Issuer, limits: JwksLimits | None = None) -> AsyncIte
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-async def test_a_token_of_the_issuer_is_good_and_the_keys_are_fetched_once(algorithm: str) -> None:
+async def test_a_token_of_the_issuer_is_valid_and_the_keys_are_fetched_once(algorithm: str) -> None:
     issuer = Issuer(algorithm)
     async with checking(issuer) as tokens:
         checks = (tokens.check(issuer.token()) for _ in range(50))
@@ -97,7 +97,7 @@ async def test_a_token_of_the_issuer_is_good_and_the_keys_are_fetched_once(algor
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-async def test_a_forged_token_is_not_whatever_key_it_names(algorithm: str) -> None:
+async def test_a_forged_token_is_refused_whatever_key_it_names(algorithm: str) -> None:
     issuer = Issuer(algorithm)
     public = (issuer.signer.public_pem or "").encode()
     header = {"alg": "HS256", "kid": "first"}
@@ -121,7 +121,7 @@ async def test_a_forged_token_is_not_whatever_key_it_names(algorithm: str) -> No
         assert (await tokens.check(issuer.token())).caller.placed_by == f"{ISSUER}|alice"
 
 
-async def test_an_unknown_key_is_asked_for_but_not_more_often_than_every_ten_seconds() -> None:
+async def test_an_unknown_key_causes_a_fetch_at_most_every_ten_seconds() -> None:
     issuer, newer = Issuer("ES256"), new_signer("ES256")
     async with checking(issuer) as tokens:
         await tokens.check(issuer.token())
@@ -150,7 +150,7 @@ async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_a
 
 
 @pytest.mark.parametrize("silence", [301, 3000, 100_000])
-async def test_the_first_token_after_a_silence_is_not_checked_with_a_withdrawn_key(
+async def test_the_first_token_after_an_idle_time_is_not_checked_with_a_withdrawn_key(
     silence: float,
 ) -> None:
     issuer = Issuer("ES256")
@@ -165,7 +165,7 @@ async def test_the_first_token_after_a_silence_is_not_checked_with_a_withdrawn_k
 @pytest.mark.parametrize(
     "published", [[], ["x", 1, None], [{}], [{"kty": "oct", "kid": "first", "k": "c2VjcmV0"}]]
 )
-async def test_a_set_without_a_usable_key_is_an_answer_and_known_keys_go(
+async def test_a_set_without_a_usable_key_removes_the_known_keys(
     published: list[Any],
 ) -> None:
     issuer = Issuer("ES256")
@@ -183,7 +183,7 @@ async def test_a_set_without_a_usable_key_is_an_answer_and_known_keys_go(
         await tokens.check(issuer.token())
 
 
-async def test_a_token_known_as_good_is_forgotten_with_its_key() -> None:
+async def test_a_cached_token_is_forgotten_with_its_key() -> None:
     issuer = Issuer("ES256")
     token = issuer.token()
     async with checking(issuer) as tokens:
@@ -202,7 +202,7 @@ async def what_runs_beside() -> None:
         await asyncio.sleep(0)
 
 
-async def test_known_keys_serve_through_an_outage_but_not_for_ever() -> None:
+async def test_known_keys_are_used_during_an_outage_for_a_limited_time() -> None:
     issuer = Issuer("ES256")
     async with checking(issuer) as tokens:
         await tokens.check(issuer.token())
@@ -310,7 +310,7 @@ async def test_a_key_for_verifying_is_used() -> None:
         await tokens.check(issuer.token())
 
 
-async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> None:
+async def test_a_key_for_another_use_is_ignored_and_affects_no_other_key() -> None:
     issuer = Issuer("ES256")
     for useless in useless_keys():
         issuer.keys = [useless, jwk(new_signer("ES256"), "other")]
@@ -320,7 +320,7 @@ async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> N
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-async def test_a_gateway_whose_settings_name_a_url_takes_the_tokens_of_its_keys(
+async def test_a_gateway_with_a_jwks_url_accepts_the_tokens_of_its_keys(
     algorithm: str,
 ) -> None:
     """Real sockets, and the wiring that every process has."""

@@ -50,13 +50,13 @@ async def test_a_pulse_that_does_not_answer_is_503(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
-async def test_what_broke_is_tried_again_with_the_same_key(error: Exception) -> None:
+async def test_a_broken_call_is_retried_with_the_same_key(error: Exception) -> None:
     placing, reading, pulse = await answers(error, error)
     assert (placing.status_code, reading.status_code) == (202, 404)
     assert len({request.content for request in pulse.requests[:3]}) == 1
 
 
-async def test_every_request_is_the_gateways_and_names_its_caller() -> None:
+async def test_every_request_has_the_gateways_token_and_names_its_caller() -> None:
     _, _, pulse = await answers()
     for request in pulse.requests:
         assert request.headers["Authorization"] == f"Bearer {GATEWAY_TOKEN}"
@@ -79,7 +79,7 @@ AWAY: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", AWAY)
-async def test_a_pulse_that_is_not_there_for_the_gateway_is_503_and_is_not_pressed(
+async def test_an_unavailable_pulse_is_503_and_is_not_called_again(
     answer: str,
 ) -> None:
     placing, reading, pulse = await answers(AWAY[answer]())
@@ -96,7 +96,7 @@ REFUSALS: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", REFUSALS)
-async def test_a_refused_gateway_tells_its_caller_so_and_its_operator_why(answer: str) -> None:
+async def test_a_refused_gateway_answers_503_and_logs_the_reason(answer: str) -> None:
     refused = REFUSALS[answer]()
     with capture_logs() as lines:
         placing, reading, _ = await answers(refused)
@@ -204,7 +204,7 @@ async def test_a_conflict_never_names_another_id_than_the_callers_own() -> None:
     assert NOBODYS_ID not in response.text
 
 
-async def test_without_a_service_token_no_pulse_is_asked() -> None:
+async def test_without_a_service_token_pulse_is_not_called() -> None:
     pulse = FakePulse()
     app = gateway_app(SIGNER.settings, httpx.MockTransport(pulse))
     async with lifespan_of(app), client_of(app) as client:

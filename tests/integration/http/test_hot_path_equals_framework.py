@@ -53,7 +53,7 @@ async def endpoint(
     ],
     ids=["empty", "array", "broken", "field missing", "too large", "not JSON", "untyped"],
 )
-async def test_both_refuse_alike(
+async def test_both_ways_refuse_alike(
     endpoint: Endpoint, content: bytes, headers: dict[str, str]
 ) -> None:
     direct, framed = [

@@ -64,7 +64,7 @@ async def test_two_processes_serve_the_same_orders(conninfo: str) -> None:
         assert fault(other, 409, "DUPLICATE_ORDER_UNIQUE_KEY")["existing_order_id"] == order_id
 
 
-async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str) -> None:
+async def test_a_stopped_process_leaves_no_connection(postgres: str, conninfo: str) -> None:
     name = str(conninfo_to_dict(conninfo)["dbname"])
     async with serving(Settings(database_url=as_runtime(conninfo))) as client:
         await placed(client)

@@ -197,7 +197,7 @@ async def test_a_key_may_hold_any_character_but_control_characters(
 @pytest.mark.parametrize(
     "end", ["e\N{COMBINING ACUTE ACCENT}", "\N{LATIN SMALL LETTER E WITH ACUTE} "], ids=ascii
 )
-async def test_a_key_that_reads_like_another_makes_no_second_order(
+async def test_a_key_that_only_looks_like_another_is_refused(
     shared_api: httpx.AsyncClient, end: str
 ) -> None:
     key = new_key()

@@ -37,7 +37,7 @@ EMPTY = {"empty": b"", "blank": b" \r\n\t "}
 
 
 @pytest.mark.parametrize("content", [*NO_JSON.values(), *NO_OBJECT.values(), *EMPTY.values()])
-async def test_a_body_that_is_no_json_object_is_refused(
+async def test_a_body_that_is_not_a_json_object_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     fault(await post(shared_api, content), 400, "INVALID_REQUEST")
@@ -46,7 +46,7 @@ async def test_a_body_that_is_no_json_object_is_refused(
 @pytest.mark.parametrize(
     "content", [b"{}", b"null", b'"x"', b"{", b"[", b"[1,]", b"\xff", b"", b" "]
 )
-async def test_a_batch_that_is_no_json_array_is_refused(
+async def test_a_batch_that_is_not_a_json_array_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     details = fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
@@ -143,14 +143,14 @@ async def test_a_duplicate_name_is_refused(
     assert [result["status"] for result in answer.json()["results"]] == [400]
 
 
-async def test_names_doubled_within_a_wrong_value_are_that_values_fault(
+async def test_duplicate_names_within_a_wrong_value_are_a_fault_of_that_value(
     shared_api: httpx.AsyncClient,
 ) -> None:
     response = await post(shared_api, body(total_quantity='{"a":1,"a":2}'))
     assert fault(response, 400, "INVALID_QUANTITY")["field"] == "total_quantity"
 
 
-async def test_a_value_that_looks_like_a_doubled_name_is_none(
+async def test_a_value_that_looks_like_a_duplicate_name_is_accepted(
     shared_api: httpx.AsyncClient,
 ) -> None:
     key = json.dumps('","side":"SELL","side":"')
@@ -174,7 +174,7 @@ async def test_blanks_and_escapes_change_nothing(shared_api: httpx.AsyncClient) 
 @pytest.mark.parametrize(
     "content_type", [None, "", "text/plain", "application/xml", "application/jsonx", "*/*", "\xff"]
 )
-async def test_what_does_not_say_it_is_json_is_415(
+async def test_a_body_not_declared_as_json_is_415(
     shared_api: httpx.AsyncClient, path: str, content_type: str | None
 ) -> None:
     headers = [] if content_type is None else [(b"content-type", content_type.encode("latin-1"))]

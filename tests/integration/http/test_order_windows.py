@@ -217,7 +217,7 @@ async def test_an_impossible_window_is_refused_by_every_call_and_nothing_is_stor
     assert len(await stored_log(desk.database)) == 1
 
 
-async def test_where_no_window_is_known_it_is_null(desk: Desk) -> None:
+async def test_an_unknown_window_is_null(desk: Desk) -> None:
     for request in (
         planned("REJECT", minutes=376),
         planned("ROLL", "2026-03-25T00:00:00Z", minutes=1440),

@@ -80,7 +80,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("request_body", REQUESTS, ids=range(len(REQUESTS)))
-async def test_with_seed_and_time_of_a_stored_order_it_is_what_its_worker_made(
+async def test_with_seed_and_time_of_a_stored_order_a_preview_is_what_its_worker_made(
     shared_api: httpx.AsyncClient, request_body: dict[str, Any]
 ) -> None:
     created, slices = await completed(shared_api, request_body)
@@ -280,7 +280,9 @@ async def away() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_while_the_process_has_had_no_database_it_is_503(away: httpx.AsyncClient) -> None:
+async def test_previews_are_503_until_the_process_has_had_a_database(
+    away: httpx.AsyncClient,
+) -> None:
     for path in ("/internal/orders", "/internal/orders/preview"):
         fault(await post(away, order(), path), 503, "UNAVAILABLE")
         fault(await post(away, b"{}", path), 400, "INVALID_REQUEST")

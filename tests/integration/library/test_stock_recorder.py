@@ -86,7 +86,7 @@ def everything(connection: psycopg.Connection) -> list[tuple[object, ...]]:
     return connection.execute("SELECT * FROM stored_events ORDER BY notification_id").fetchall()
 
 
-def test_it_leaves_the_table_and_its_indexes_as_they_are(
+def test_the_librarys_recorder_leaves_the_table_and_its_indexes_as_they_are(
     conninfo: str, connection: psycopg.Connection
 ) -> None:
     before = layout(connection)

@@ -163,7 +163,7 @@ def let_a_refresh_be_answered(page: Page) -> None:
     page.evaluate("() => fetch('/console/static/icon.svg').then(r => r.text())")
 
 
-def test_failing_answers_are_retried_less_and_less_often(pages: Pages, page: Page) -> None:
+def test_failing_answers_are_retried_with_backoff(pages: Pages, page: Page) -> None:
     pages.expect_problem("503")
     opened(page)
     page.route(re.compile(LOG), lambda route: route.fulfill(status=503))
@@ -255,7 +255,7 @@ def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_seen(
 
 
 @pytest.mark.usefixtures("some_orders")
-def test_times_are_ages_that_go_on_with_the_time_in_the_title(page: Page) -> None:
+def test_times_are_shown_as_ages_that_advance_with_the_time_in_the_title(page: Page) -> None:
     opened(page)
     page.get_by_role("button", name="Pause").click()
     time = page.locator("[data-live=events] time").first

@@ -57,7 +57,7 @@ def values(facts: list[Fact]) -> dict[str, Any]:
     return {fact.label: fact.value for fact in facts}
 
 
-def test_what_was_asked_is_listed_with_links_to_the_list() -> None:
+def test_requested_values_are_listed_with_links_to_the_list() -> None:
     created = order_created("k", timestamp=AT, instrument="NSE:M&M", placed_by="oms")
 
     facts = asked_for(created, view(created).window)
@@ -77,7 +77,7 @@ def test_what_was_asked_is_listed_with_links_to_the_list() -> None:
     }
 
 
-def test_a_start_and_a_policy_that_were_asked_for_are_listed() -> None:
+def test_a_requested_start_and_policy_are_listed() -> None:
     starts_at = AT + timedelta(hours=1)
     created = order_created(
         timestamp=AT,
@@ -218,7 +218,9 @@ def test_a_slice_that_is_released_at_its_time_has_a_delay_of_milliseconds() -> N
         (Place(at=AT), "?at=2026-03-02T04:00:00%2B00:00", " --at 2026-03-02T04:00:00+00:00"),
     ],
 )
-def test_the_commands_show_the_same_place(place: Place, curl: str, replay: str) -> None:
+def test_the_commands_show_the_order_at_the_same_place(
+    place: Place, curl: str, replay: str
+) -> None:
     order_id = order_created("k").originator_id
 
     shown = commands_for(order_id, place, "http://localhost:8000/pulse", with_token=False)

@@ -173,7 +173,7 @@ def test_without_halts_nothing_is_covered() -> None:
         (order_created(), "version 0"),
     ],
 )
-def test_an_event_of_another_place_cannot_follow(event: Event, why: str) -> None:
+def test_an_event_that_is_not_the_next_one_of_halts_is_refused(event: Event, why: str) -> None:
     with pytest.raises(HistoryBroken, match=why):
         evolve_halts(Halts(), event)
 
@@ -275,7 +275,7 @@ def test_a_slice_of_an_order_that_no_halt_covers_is_released() -> None:
     assert isinstance(released, SlicesReleased)
 
 
-def test_what_no_type_allows_is_a_bug() -> None:
+def test_an_unknown_scope_or_command_raises_assertion_error() -> None:
     unknown: Any = "SECTOR"
     with pytest.raises(AssertionError, match="SECTOR"):
         HaltTarget(scope=unknown).covers("NSE:TCS", "desk")

@@ -162,7 +162,7 @@ def test_an_event_settles_the_next_slices_and_changes_no_settled_one(
 
 @ANY
 @given(lives(), st.data())
-def test_no_event_of_a_life_follows_a_second_time(
+def test_no_event_of_a_life_can_be_applied_twice(
     history: tuple[Event, ...], data: st.DataObject
 ) -> None:
     event = data.draw(st.sampled_from(history))
@@ -270,7 +270,7 @@ def test_without_an_outage_every_slice_is_released_at_its_time(
 
 @ANY
 @given(split_orders(), st.sampled_from(DELAYS), st.data())
-def test_after_an_outage_only_what_expired_in_it_is_lost_and_nothing_comes_in_a_burst(
+def test_after_an_outage_only_slices_that_expired_in_it_are_lost_without_a_burst(
     history: tuple[Event, ...], max_delay_seconds: float, data: st.DataObject
 ) -> None:
     order = whole(history)

@@ -270,7 +270,7 @@ def test_any_order_once_placed_is_the_same_when_placed_again(command: PlaceOrder
 
 @settings(max_examples=100, deadline=None)
 @given(place_orders())
-def test_an_order_keeps_all_that_was_asked_for(command: PlaceOrder) -> None:
+def test_an_order_keeps_every_requested_value(command: PlaceOrder) -> None:
     order = fold(decide(command, None))
     assert order is not None
     assert order.spec == command.spec
@@ -482,7 +482,7 @@ def test_an_order_in_progress_for_too_long_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("timeout_seconds", "told"), [(300, "300 s"), (0.5, "0.5 s"), (86400.0, "86400 s")]
 )
-def test_a_timed_out_order_tells_who_held_it_and_for_how_long(
+def test_a_timed_out_order_has_its_worker_and_how_long_the_worker_held_it(
     timeout_seconds: float, told: str
 ) -> None:
     order = fold([CREATED, msgspec.structs.replace(GIVEN_UP, timeout_seconds=timeout_seconds)])
@@ -503,7 +503,7 @@ def test_a_timed_out_order_tells_who_held_it_and_for_how_long(
     [SPLIT, split_of(T0 + seconds(9999), 1), TIME_OUT],
     ids=["late worker", "worker too late", "monitor"],
 )
-def test_whoever_comes_after_the_outcome_causes_nothing(outcome: Event, late: Command) -> None:
+def test_a_command_after_the_outcome_causes_no_event(outcome: Event, late: Command) -> None:
     given_events(CREATED, outcome).when(late).then()
 
 
@@ -513,12 +513,12 @@ def test_a_finished_order_asks_for_no_splitter() -> None:
 
 
 @pytest.mark.parametrize("command", [SPLIT, TIME_OUT], ids=["split", "time out"])
-def test_there_is_nothing_to_do_where_no_order_was_placed(command: Command) -> None:
+def test_a_worker_command_without_an_order_is_refused(command: Command) -> None:
     refusal = given_events().when(command).then_refused(OrderNotPlaced)
     assert str(refusal) == "there is no order in this stream"
 
 
-def test_a_command_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+def test_an_unknown_command_raises_assertion_error() -> None:
     with pytest.raises(AssertionError, match="'a command'"):
         decide(cast("Command", "a command"), None)
 

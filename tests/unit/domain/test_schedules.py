@@ -186,13 +186,15 @@ def test_another_seed_gives_another_schedule() -> None:
 
 @WHOLE_RANGE
 @given(split_terms(st.just(False)), st.integers(0, 2**64 - 1))
-def test_without_randomisation_the_seed_means_nothing(terms: SplitTerms, seed: int) -> None:
+def test_without_randomisation_the_seed_has_no_effect_on_the_schedule(
+    terms: SplitTerms, seed: int
+) -> None:
     assert schedule_of(msgspec.structs.replace(terms, seed=seed)) == schedule_of(terms)
 
 
 @WHOLE_RANGE
 @given(split_terms())
-def test_all_rules_together_find_nothing_to_say(terms: SplitTerms) -> None:
+def test_no_rule_finds_a_fault_in_a_schedule(terms: SplitTerms) -> None:
     check_schedule(terms, schedule_of(terms))
 
 

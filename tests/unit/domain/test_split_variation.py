@@ -105,7 +105,7 @@ def test_a_bias_in_time_is_found_with_the_power_that_is_claimed(place: int, sign
     assert found.startswith(f"slice {place + 1} is {'+' if sign > 0 else '-'}0.0")
 
 
-def test_the_last_one_that_takes_the_rest_is_found_to_be_the_extreme_one() -> None:
+def test_a_last_slice_that_takes_the_rest_is_found_as_the_extreme_one() -> None:
     usual = sample(10_000, 10, last_takes_the_rest)
     largest, smallest = no_position_is_an_extreme_more_often(usual)
     assert [breach.partition("'")[0] for breach in every_position_is_alike(usual)][-1] == "slice 10"
@@ -122,7 +122,7 @@ def wilder(columns: Sequence[Column], place: int, centre: float, by: float) -> t
 
 @pytest.mark.parametrize("by", [0.8, 1.25])
 @pytest.mark.parametrize("place", [0, 9])
-def test_a_position_that_is_fair_on_average_and_wilder_or_tamer_is_found(
+def test_a_position_with_the_right_average_and_another_variance_is_found(
     place: int, by: float
 ) -> None:
     """A quarter more or a fifth less than the others, though its mean and bounds are right."""
@@ -165,7 +165,7 @@ def test_a_splitter_that_does_not_vary_is_found() -> None:
     assert list(no_time_is_early_or_late(still)) == []
 
 
-def test_a_place_that_always_has_one_share_more_is_found_though_nothing_varies() -> None:
+def test_a_position_that_always_has_one_share_more_is_found_though_nothing_varies() -> None:
     def even(terms: SplitTerms) -> tuple[Slice, ...]:
         return split_v1(msgspec.structs.replace(terms, randomize=False))
 
@@ -199,7 +199,7 @@ def test_each_tenth_of_the_allowed_times_is_used_alike(tenth: int) -> None:
     assert abs(hits - len(inner) / 10) < z_limit(10) * spread
 
 
-def test_times_and_quantities_know_nothing_of_each_other() -> None:
+def test_times_and_quantities_are_uncorrelated() -> None:
     """Correlation of share and jitter, over 24,000 pairs; false alarm: FALSE_ALARM_RATE."""
     drawn = sample(10_000, 10)
     shares = [q / 1000 - 1 for column in drawn.quantities[1:-1] for q in column]

@@ -249,7 +249,7 @@ def test_reject_refuses_a_window_that_is_not_in_one_session_and_names_the_next(
     assert window(again) == following
 
 
-def test_no_window_longer_than_every_session_is_named() -> None:
+def test_no_next_window_is_named_if_every_session_is_too_short() -> None:
     refusal = refused(order("REJECT", at(0, 3, 45), 376))
     assert refusal.next_window is None
     assert str(refusal).endswith(
@@ -487,7 +487,7 @@ def test_possible_sessions_are_accepted() -> None:
         ),
     ],
 )
-def test_impossible_ones_are_not_a_history(changes: dict[str, Any], told: str) -> None:
+def test_impossible_sessions_are_refused(changes: dict[str, Any], told: str) -> None:
     terms = msgspec.structs.replace(POSSIBLE, **changes)
     with pytest.raises(HistoryBroken, match=f"^{told}$"):
         require_possible_sessions(terms)
@@ -512,6 +512,6 @@ def test_a_short_window_that_no_close_cuts_is_possible() -> None:
     require_possible_sessions(terms)
 
 
-def test_a_policy_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+def test_an_unknown_policy_raises_assertion_error() -> None:
     with pytest.raises(AssertionError, match="SKIP"):
         decide(order(cast("SessionPolicy", "SKIP"), at(0, 5)), None)

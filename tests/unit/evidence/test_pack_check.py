@@ -142,7 +142,7 @@ PROVEN: Final = (EVENTS, "schedules/0001.ndjson", "checkpoint", "neighbours.ndjs
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_a_changed_byte_is_found_although_the_manifests_were_made_again(
+def test_a_changed_byte_is_found_although_the_manifests_were_recomputed(
     members: dict[str, bytes], data: st.DataObject
 ) -> None:
     for name in (*PROVEN, *(member for member in members if member.startswith("tile/"))):
@@ -192,7 +192,7 @@ def test_an_order_that_is_left_out_is_found_by_the_leaves(members: dict[str, byt
     assert "lacks 3 of the events" in found["DELETED"]
 
 
-def test_an_event_that_is_there_twice_is_found(members: dict[str, bytes]) -> None:
+def test_a_duplicate_event_is_found(members: dict[str, bytes]) -> None:
     lines = lines_of(members)
     own = [line for line in lines if str(order_id(INSIDE)).encode() in line]
     assert found_in(members, lines + own)[0][0] == "MEMBER"
@@ -215,7 +215,7 @@ def test_an_altered_entry_is_found(members: dict[str, bytes]) -> None:
     assert any("not leaf" in detail for _, detail in found_in(members, lines))
 
 
-def test_a_period_that_is_said_to_be_longer_or_shorter_is_found(
+def test_a_changed_period_in_the_manifest_is_found(
     members: dict[str, bytes], tmp_path: Path
 ) -> None:
     selection = json.loads(members["selection.json"])
@@ -577,7 +577,7 @@ def test_deeply_nested_json_is_refused(members: dict[str, bytes]) -> None:
     assert found_in(members, [b'{"index":0,"entry":' + deep + b"\n"])
 
 
-def test_foreign_events_and_states_that_are_no_text_are_kept(tmp_path: Path) -> None:
+def test_foreign_events_and_states_that_are_not_text_are_kept(tmp_path: Path) -> None:
     log = SealedLog([*completed(1), foreign_event(state=b"\xff\x00")])
     pack = log.pack(tmp_path / "a.tar").read_bytes()
     assert faults(check(pack)) == []

@@ -84,7 +84,7 @@ FAULTS: list[tuple[Candidate, str, str]] = [
 
 
 @pytest.mark.parametrize(("candidate", "rule", "breach"), FAULTS, ids=name_of)
-def test_a_candidate_that_is_no_splitter_is_told_what_is_wrong(
+def test_a_candidate_that_is_not_a_splitter_is_reported_with_its_fault(
     candidate: Candidate, rule: str, breach: str
 ) -> None:
     found = compared(candidate, 10)
@@ -105,7 +105,7 @@ def test_a_candidate_that_depends_on_more_than_the_terms_is_found() -> None:
     assert failure.broken[0].breach.startswith("a second call returned ")
 
 
-def test_one_whose_length_depends_on_more_is_found_too() -> None:
+def test_a_candidate_whose_length_depends_on_more_than_the_terms_is_found() -> None:
     failure = failure_of(restless_in_length(), generated_orders(1)[0])
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
@@ -116,7 +116,7 @@ def stopping_at_larger_samples(candidate: Candidate) -> Candidate:
     return lambda terms: candidate(terms) if terms.total_quantity <= 26 else ()
 
 
-def test_a_fault_at_one_seed_in_a_thousand_is_no_reason_to_say_that_all_is_well() -> None:
+def test_a_candidate_that_fails_at_one_seed_in_a_thousand_does_not_pass() -> None:
     def rare(terms: SplitTerms) -> Sequence[Slice]:
         if terms.seed % 1_009 == 0 and terms.total_quantity == 26:
             raise LookupError("one seed in a thousand")
@@ -142,7 +142,7 @@ def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
     assert smallest.terms.num_splits == 2
 
 
-def test_what_cannot_be_made_smaller_is_left_as_it_is() -> None:
+def test_a_failing_order_that_cannot_be_shrunk_is_reported_unchanged() -> None:
     """Only this very order fails, and no other is ever drawn: the failure itself is the answer."""
     terms = msgspec.structs.replace(
         generated_orders(1)[0], total_quantity=123_456_789, num_splits=57, seed=0xC0FFEE
@@ -156,7 +156,7 @@ def test_what_cannot_be_made_smaller_is_left_as_it_is() -> None:
     assert shrink(candidate, failure).terms == terms
 
 
-def test_progress_is_told_order_by_order() -> None:
+def test_progress_is_reported_order_by_order() -> None:
     told: list[tuple[int, int]] = []
     compare(raising, generated_orders(5), lambda *progress: told.append(progress))
     assert [done for done, _ in told] == list(range(1, len(told) + 1))

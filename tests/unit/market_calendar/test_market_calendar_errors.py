@@ -344,7 +344,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert str(path) in str(refused.value)
 
 
-def test_of_a_large_file_only_the_allowed_size_is_read(tmp_path: Path) -> None:
+def test_only_the_allowed_size_of_a_large_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate(100_000_000)
