@@ -1,4 +1,4 @@
-"""`uvicorn main:app --reload`: it watches files without polling, and stops the server."""
+"""`uvicorn main:app --reload` watches files without polling, and stops the server."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_changed_file_restarts_the_process_and_a_stop_stops_the_embedded_serve
     process = PulseProcess(tmp_path, command=command, port=port, data_dir=data_dir, forked=False)
     try:
         process.until_serving()
-        assert "using WatchFiles" in process.logged  # the other one polls every file it sees
+        assert "using WatchFiles" in process.logged  # the other watcher polls every file
         with (application / "main.py").open("a") as source:
             source.write("# changed\n")
         until(lambda: process.logged.count(STARTED) == 2, "it is started again")

@@ -68,7 +68,7 @@ def retried(conninfo: str, *arguments: str) -> str:
 
 
 def delete_from_log(conninfo: str, condition: str) -> None:
-    """As its owner can."""
+    """Delete events, as only the owner of the log can."""
     with psycopg.connect(as_superuser(conninfo)) as connection:
         connection.execute("ALTER TABLE stored_events DISABLE TRIGGER stored_events_append_only")
         connection.execute(f"DELETE FROM stored_events WHERE {condition}".encode())

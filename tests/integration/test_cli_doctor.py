@@ -1,4 +1,4 @@
-"""`pulse doctor`: one line a check, with what to change."""
+"""`pulse doctor`: one line per check, with what to change."""
 
 import json
 from pathlib import Path

@@ -32,7 +32,7 @@ ORDERS = 700
 UNSEALED = "the log is not sealed: a history that was replaced as a whole would not be found\n"
 
 
-def told_of_the_log(ended: Ended) -> str:
+def output_about_the_log(ended: Ended) -> str:
     """The output without the line about the seal; these logs are not sealed."""
     assert UNSEALED in ended.out
     return ended.out.replace(UNSEALED, "")
@@ -82,7 +82,7 @@ def test_one_edited_quantity_among_several_pages_is_found(
     assert re.fullmatch(
         rf"1,400 events of {ORDERS} orders verified up to position 1,400 in [0-9.]+ s, "
         rf"{ORDERS} schedules of {slices:,} slices derived again: nothing was found\n",
-        told_of_the_log(proved),
+        output_about_the_log(proved),
     )
     assert proved.exit_code == 0
 
@@ -96,7 +96,7 @@ def test_one_edited_quantity_among_several_pages_is_found(
     assert found.exit_code == 1
     was = split.slices[2]
     at = msgspec.to_builtins(was.scheduled_at)
-    first, last = told_of_the_log(found).splitlines()
+    first, last = output_about_the_log(found).splitlines()
     assert first == (
         f"position 1,304: order {created.originator_id}: "
         "the schedule differs from the one derived from its creation: "
@@ -220,7 +220,7 @@ def test_foreign_events_and_orders_without_a_schedule_are_passed_over(conninfo: 
 def test_an_empty_log_verifies_nothing(conninfo: str) -> None:
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
-    assert told_of_the_log(ended).startswith("0 events of 0 orders verified up to position 0 ")
+    assert output_about_the_log(ended).startswith("0 events of 0 orders verified up to position 0 ")
 
 
 def test_no_position_is_passed_over_however_it_was_altered(conninfo: str) -> None:
@@ -352,7 +352,7 @@ def test_an_event_that_breaks_the_law_is_named_with_its_position_and_the_reason(
     altered(conninfo, order_id, change, version=version)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    line, last = told_of_the_log(ended).splitlines()
+    line, last = output_about_the_log(ended).splitlines()
     assert line.startswith(
         f"position {version}: order {order_id}: the event cannot follow the ones before it: "
         f"{type(history[version - 1]).__name__} at version {version} of order {order_id} "
@@ -437,7 +437,7 @@ def test_json_has_the_same_findings(conninfo: str) -> None:
     assert {"slices_are_numbered", "quantities_sum_to_total", "window_is_filled"} <= rules
 
 
-# What it cannot speak for
+# What it cannot verify
 
 
 def spoil_creation(state: dict[str, Any]) -> None:
@@ -464,7 +464,7 @@ def test_orders_that_cannot_be_read_are_counted_and_the_exit_code_is_1(conninfo:
 
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    *lines, last = told_of_the_log(ended).splitlines()
+    *lines, last = output_about_the_log(ended).splitlines()
     assert last.endswith("3 findings (2 NEWER_CODE, 1 UNREADABLE)")
     told = {line.split(": ")[1]: line for line in lines}
     assert set(told) == {f"order {one.originator_id}" for one in (unreadable, newer, tomorrow)}

@@ -31,7 +31,7 @@ from tests.support.log import (
 )
 from tests.support.waiting import until
 
-HASTY = AppendLimits(answer_seconds=0.3)
+SHORT_DEADLINE = AppendLimits(answer_seconds=0.3)
 
 
 async def test_a_full_queue_refuses_appends_and_writes_none_of_them(
@@ -74,7 +74,10 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
     database: Database,
 ) -> None:
     event = foreign_event()
-    async with log_locked(database) as lock, running_appender(database, limits=HASTY) as appender:
+    async with (
+        log_locked(database) as lock,
+        running_appender(database, limits=SHORT_DEADLINE) as appender,
+    ):
         with pytest.raises(AppendOutcomeUnknown):
             await appender.append([event])
         await unlock(lock)
@@ -200,7 +203,7 @@ async def test_after_a_successful_probe_a_refused_batch_fails_its_callers_at_onc
     database: Database,
 ) -> None:
     """As with a nearly full disk: the probe's small row fits, and the batch does not."""
-    async with running_appender(database, limits=HASTY) as appender:
+    async with running_appender(database, limits=SHORT_DEADLINE) as appender:
         await fetch_as_owner(database, FULL_FOR_ALL_BUT_THE_PROBE)
         await append_singly(appender, foreign_events(1))
         await until_state(appender, OnTrial)
@@ -216,7 +219,9 @@ async def test_after_a_successful_probe_a_refused_batch_fails_its_callers_at_onc
 async def test_an_appender_that_probes_stops_at_once(database: Database) -> None:
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database):
-        appender = Appender(lambda: impatient.connect("appender"), on_commit=nothing, limits=HASTY)
+        appender = Appender(
+            lambda: impatient.connect("appender"), on_commit=nothing, limits=SHORT_DEADLINE
+        )
         async with running(appender.run) as run:
             await append_singly(appender, foreign_events(1))
             await until_waiting_for_lock(database)

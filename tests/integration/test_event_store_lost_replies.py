@@ -171,7 +171,7 @@ async def test_a_retry_that_fails_otherwise_does_not_claim_that_nothing_was_writ
 async def test_after_a_lost_reply_each_caller_of_the_burst_receives_its_own_result(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
-    """Some conflict with what stood, some with one another, and the whole batch is uncertain."""
+    """Some conflict with stored events, some with each other; the batch's outcome is unknown."""
     stored = foreign_events(5)
     await append_singly(appender, stored)
     fresh = foreign_events(40)

@@ -74,7 +74,7 @@ async def test_an_appender_started_before_postgres_writes_after_its_start(
 
 
 async def until_refused(appender: Appender) -> StoredEvent:
-    """Append until one is refused without waiting; the first may have to find out the hard way."""
+    """Append until one is refused without waiting; earlier ones may wait for their deadline."""
     refused: list[StoredEvent] = []
 
     async def at_once() -> bool:

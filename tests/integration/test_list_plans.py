@@ -83,7 +83,7 @@ def connection(session: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[
 
 
 def assert_costs(nodes: list[PlanNode], rows: int, *, stepped_over: int = 0) -> None:
-    """No big table is read through, nothing is sorted but a page, no row is in vain but those."""
+    """No big table is scanned, at most a page is sorted, at most `stepped_over` rows are unused."""
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
     sorts = [n for n in nodes if "Sort" in n.kind]
     assert all(n.rows <= rows and not n.disk for n in sorts), sorts
@@ -478,7 +478,7 @@ def test_the_queues_health_costs_a_thousand_orders(
 
 
 def test_no_page_is_jit_compiled(connection: psycopg.Connection[Any]) -> None:
-    """Up to Postgres 17 a page's price seems to warrant it: half a second for a millisecond."""
+    """Up to Postgres 17 the cost estimate of a page triggers JIT: 0.5 s for a query of 1 ms."""
     row = connection.execute("SHOW jit").fetchone()
     assert row == ("off",)
 

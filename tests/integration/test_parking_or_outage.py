@@ -1,4 +1,4 @@
-"""Which errors park an order: its own do, and outages do not."""
+"""Which errors park an order: those of one order do, outages do not."""
 
 import contextlib
 from collections.abc import Callable
@@ -65,8 +65,8 @@ async def project_all(projector: Projector) -> None:
         "22P05",  # untranslatable_character: an emoji where the database's encoding has none
         "22021",  # character_not_in_repertoire
         "54000",  # program_limit_exceeded: an index row that is too long
-        "23514",  # somebody's constraint
-        "38000",  # somebody's function
+        "23514",  # a constraint that is not Pulse's
+        "38000",  # a function that is not Pulse's
     ],
 )
 async def test_an_error_of_postgres_for_one_order_parks_only_that_order(
@@ -197,7 +197,7 @@ UNCLEAR = [
     "42P01",  # undefined_table
     "XX000",  # internal_error
     "58030",  # io_error
-    "P0001",  # raise_exception: somebody's trigger
+    "P0001",  # raise_exception: a trigger that is not Pulse's
 ]
 
 

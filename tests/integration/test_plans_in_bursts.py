@@ -75,7 +75,7 @@ async def work(conninfo: str, database: Database, orders: int) -> None:
 async def test_sessions_with_plans_from_an_empty_table_process_a_burst(
     conninfo: str, idle: Database
 ) -> None:
-    """Where each of 500 orders were compared with all of the burst, a statement would time out."""
+    """If a plan compared each of 500 orders with the whole burst, a statement would time out."""
     execute(conninfo, _BURST)
     await work(conninfo, idle, orders=500)
 

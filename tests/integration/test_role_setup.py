@@ -1,4 +1,4 @@
-"""`pulse migrate --roles`: which roles it makes, whom it refuses, and what a process says then."""
+"""`pulse migrate --roles`: roles it creates, refusals, and errors of processes."""
 
 from collections.abc import Iterator
 from subprocess import CompletedProcess
@@ -49,7 +49,7 @@ class Names:
 
 @pytest.fixture
 def names(empty_conninfo: str) -> Iterator[Names]:
-    """They are dropped at the end with all that they own."""
+    """The names; roles of these names are dropped at the end with all that they own."""
     names = Names()
     yield names
     with psycopg.connect(empty_conninfo, autocommit=True) as connection:

@@ -50,7 +50,7 @@ def fault_of(conninfo: str) -> str | None:
 
 
 def as_before_revisions_were_recorded(conninfo: str, version: str = "0003") -> None:
-    """What a release that kept its revision in Alembic's table left behind."""
+    """The database of a release that kept its revision in Alembic's table."""
     execute(
         conninfo,
         "DROP TABLE pulse_schema",

@@ -1,4 +1,4 @@
-"""Revisions before and after a deploy, table locks, and indexes that are built beside writes."""
+"""Revisions before and after a deploy, table locks, and indexes that are built during writes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

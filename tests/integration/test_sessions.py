@@ -191,7 +191,7 @@ async def test_while_the_database_is_read_only_no_session_is_lent_and_the_settin
     async with opened(conninfo) as database:
         with pytest.raises(DatabaseUnavailable, match="default_transaction_read_only is on"):
             async with database.connection():
-                raise AssertionError("a session was had")
+                raise AssertionError("a session was lent")
         with pytest.raises(SessionUnfit, match="default_transaction_read_only is on"):
             await database.connect("test")
         alter(conninfo, "default_transaction_read_only", "off")
@@ -203,7 +203,7 @@ async def test_while_the_database_is_read_only_no_session_is_lent_and_the_settin
                 return False
             return True
 
-        await until(had, "a session is had again")
+        await until(had, "a session is lent again")
 
 
 async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(

@@ -33,7 +33,7 @@ class ClaimsWithALostReply(Claims):
 
 
 class ClaimsThatBreak(Claims):
-    """The first claim's connection breaks; what was sent is carried out when it likes."""
+    """The first claim's connection breaks; the statement that was sent may be executed later."""
 
     broke = False
 

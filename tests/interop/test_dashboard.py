@@ -1,4 +1,4 @@
-"""The dashboard and the alerts, asked of a real Prometheus that scrapes a real Pulse under load."""
+"""The dashboard and the alerts, evaluated by a Prometheus that scrapes a Pulse under load."""
 
 import json
 import math

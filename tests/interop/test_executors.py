@@ -140,7 +140,7 @@ def test_an_executor_killed_at_random_moments_executes_each_slice_once(
             tmp_path, database_url=url_of(conninfo), port=port, release_slices=False
         ) as process:
             until(lambda: executor.read(store)[0] >= last, "it has read everything")
-        assert reading.poll() is None, "it reconnects and goes on"
+        assert reading.poll() is None, "it reconnects and continues"
     read_to, executed = executor.read(store)
     expected = released_in(conninfo)[1]
     assert len(executed) >= KILLS * ORDERS

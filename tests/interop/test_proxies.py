@@ -167,8 +167,8 @@ def test_a_proxy_of_the_gateway_cannot_be_used_for_smuggling(
         headers = {"authorization": f"Bearer {signer.token()}"}
         upgrades = {"Connection": "Upgrade", "Upgrade": "h2c", **headers}
         for offered in (headers, upgrades):
-            honest = httpx.post(url, json=order(), headers=offered, trust_env=False, timeout=30)
-            assert honest.status_code == 202, honest.text
+            valid = httpx.post(url, json=order(), headers=offered, trust_env=False, timeout=30)
+            assert valid.status_code == 202, valid.text
     order_id = order_id_for(INTERNAL_SCOPE, hidden["order_unique_key"])
     assert served.http.get(f"/internal/orders/{order_id}").status_code == 404
 

@@ -1,4 +1,4 @@
-"""The seal as others check it: a program in Go that has only the HTTP API and no code of Pulse."""
+"""The seal is checked by a program in Go that uses only the HTTP API and no code of Pulse."""
 
 import json
 import os

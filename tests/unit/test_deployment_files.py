@@ -1,4 +1,4 @@
-"""The files below deploy/ name settings and commands that exist, and fit to each other."""
+"""The files below deploy/ name settings and commands that exist, and are consistent."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The development key: made once, for its user's eyes alone, and never taken from anyone else."""
+"""The development key: created once, readable by its user alone, refused if others can read it."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""The documents against the code they speak of: fields, examples, and what is refused."""
+"""The OpenAPI documents match the code: fields, examples and refusals."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -48,7 +48,7 @@ def operations(document: dict[str, Any]) -> Iterator[Described]:
 
 
 def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body that is described, request or answer, with where it stands."""
+    """Every body that is described, request or answer, with its place in the document."""
     for method, path, described in operations(document):
         bodies = {"request": described.get("requestBody"), **described["responses"]}
         for name, body in bodies.items():

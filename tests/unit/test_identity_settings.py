@@ -1,4 +1,4 @@
-"""Settings of who is let in: told what is wrong, never what was given."""
+"""Authentication settings: errors say what is expected, and never repeat a value."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Log records: one format for all of them, one line a second for what any caller can cause."""
+"""Log records: one format, and at most one line per second for what any caller can cause."""
 
 import json
 import logging

@@ -174,8 +174,8 @@ def test_a_misspelt_variable_is_named_with_the_closest_known_one(
         "PULSE_URL",
         "PULSE_SERVICE_TOKEN",
         "PULSE_TEST_DATABASE_URL",
-        "PULSE_SERVER",  # PulseAudio's, which WSL sets
-        "PULSE_PORT_8000_TCP_ADDR",  # Kubernetes', beside a service called pulse
+        "PULSE_SERVER",  # of PulseAudio; WSL sets it
+        "PULSE_PORT_8000_TCP_ADDR",  # set by Kubernetes for a service called pulse
         "PULSE_SERVICE_HOST",
         "IMPULSE_SIZE",
         "PULSES",

@@ -1,4 +1,4 @@
-"""Split seeds: unsigned 64-bit numbers, and none twice."""
+"""Split seeds: unsigned 64-bit numbers, all different."""
 
 from pulse.application.origin import SplitSeeds
 

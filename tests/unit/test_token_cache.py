@@ -1,4 +1,4 @@
-"""A good token is known for a moment: no longer than it is good, and it alone."""
+"""A valid token is cached for a moment: not past its expiry, and no other token with it."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ SIGNER = signer_of("HS256")
 
 
 class Clock:
-    """A clock to be set."""
+    """A clock that a test sets."""
 
     now = 1_000_000.0
 

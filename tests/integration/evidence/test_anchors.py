@@ -1,4 +1,4 @@
-"""Anchors at URLs: posted beside the seal, retried for a while, never in its way."""
+"""Anchors at URLs: posted in the background and retried for a while, without delaying the seal."""
 
 import asyncio
 from collections.abc import AsyncIterator

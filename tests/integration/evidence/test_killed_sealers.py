@@ -1,4 +1,4 @@
-"""A sealer killed with SIGKILL at each of its statements leaves a tree that goes on rightly."""
+"""The tree is continued correctly after a sealer is killed (SIGKILL) at each of its statements."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Declared forks of a log that was restored: the seal goes on, and auditors can tell."""
+"""Declared forks of a restored log: the log is sealed again, and auditors find the fork."""
 
 import asyncio
 import json

@@ -321,13 +321,13 @@ def test_an_export_that_cannot_be_recorded_is_refused(log: Log) -> None:
     )
     assert ended.returncode == 1
     assert f"the database role {ROLES.reader} may not record exports" in ended.stderr
-    assert files_beside(file) == []
+    assert files_next_to(file) == []
     command = ("-m", "pulse.cli", "evidence", "--list")
     listed = run_to_end(command, database_url=url_of(conninfo), anchor_file=log.anchors)
     assert (listed.returncode, listed.stdout) == (0, "nothing has been exported yet\n")
 
 
-def files_beside(file: Path) -> list[str]:
+def files_next_to(file: Path) -> list[str]:
     return [found.name for found in file.parent.iterdir() if file.name in found.name]
 
 
@@ -349,7 +349,7 @@ def test_a_period_without_events_is_refused(log: Log, times: Sequence[str], mess
     ended = log.export("--from", times[0], "--to", times[1], "-o", str(file))
     assert ended.exit_code in {1, 2}
     assert message in ended.err
-    assert files_beside(file) == []
+    assert files_next_to(file) == []
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_a_file_that_appears_during_the_export_is_not_overwritten(
     assert ended.exit_code == 1
     assert "already exists" in ended.err
     assert file.read_text() == "kept"
-    assert files_beside(file) == ["pack.tar"]
+    assert files_next_to(file) == ["pack.tar"]
 
 
 _LIMITED: Final = """
@@ -490,7 +490,7 @@ def test_a_log_that_differs_from_its_seal_is_refused(log: Log, statement: str, r
     ended = log.export(*PERIOD, "-o", str(file))
     assert ended.exit_code == 1
     assert reason in ended.err
-    assert files_beside(file) == []
+    assert files_next_to(file) == []
 
 
 def test_an_anchor_that_contradicts_the_seal_is_refused(log: Log) -> None:

@@ -326,7 +326,7 @@ async def test_a_changed_log_or_seal_is_not_sealed_further(
     if restarted:
         seals = sealer(database, anchors)
     elif "seal_entries" in statement:
-        return  # only a start reads all that the right edge consists of
+        return  # only a start reads every entry of the right edge
     result = await seals.run_once()
     assert isinstance(result, SealFault), result
     assert result.code == "seal_diverged"
@@ -358,7 +358,9 @@ async def test_a_database_restored_to_an_earlier_point_is_not_sealed(
         assert isinstance(result, SealFault)
         assert "restored to an earlier point" in result.message
     without_anchors = sealer(database, anchors.with_name("none"))
-    assert isinstance(await without_anchors.run_once(), Sealed)  # nothing outside told
+    assert isinstance(
+        await without_anchors.run_once(), Sealed
+    )  # nothing outside of the database shows the restore
 
 
 async def test_a_tree_that_was_set_back_without_anchors_is_not_continued(

@@ -63,11 +63,9 @@ UNREADABLE_ORDERS = {
     "half a pair in another field": body(instrument='"NSE:A\\ud800"'),
     "half a pair in a name": body(side=None)[:-1] + b',"a\\ud800":1}',
     "half a pair within a nested value": body(side='{"a":["\\ud800"]}'),
-    "half a pair beside bytes that are no UTF-8": body(side='"\\ud800"').replace(b"ouk", b"\xff"),
+    "half a pair and bytes that are not UTF-8": body(side='"\\ud800"').replace(b"ouk", b"\xff"),
     "a number that JSON has not": body(total_quantity="NaN"),
-    "half a pair beside a number that is too long": body(
-        side='"\\ud800"', total_quantity="9" * 6000
-    ),
+    "half a pair and a number that is too long": body(side='"\\ud800"', total_quantity="9" * 6000),
 }
 
 

@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 LIST: Final = "/console/orders"
 HOSTILE: Final = "</script><img src=x onerror=alert(1)>\u202e\u200b\"'&amp;"
-NO_ORDER: Final = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID: Final = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 READER: Final = Secret("reader-token-of-32-characters-xyz")
 WRITER: Final = Secret("writer-token-of-32-characters-xyz")
 
@@ -205,7 +205,7 @@ async def test_a_key_that_looks_like_an_id_is_found(shared_api: httpx.AsyncClien
     assert answer.headers["location"] == f"{LIST}/{order_id}"
 
 
-@pytest.mark.parametrize("order_id", [NO_ORDER, "x", "%3Cscript%3E", str(HALTS_STREAM_ID)])
+@pytest.mark.parametrize("order_id", [UNKNOWN_ORDER_ID, "x", "%3Cscript%3E", str(HALTS_STREAM_ID)])
 @pytest.mark.parametrize("path", ["", "/cancel"])
 async def test_an_unknown_order_is_a_page_that_says_so(
     shared_api: httpx.AsyncClient, order_id: str, path: str

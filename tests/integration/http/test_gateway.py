@@ -15,7 +15,7 @@ from tests.support.tokens import ISSUER, bearer
 from tests.support.waiting import until
 
 AT_ONCE = 32
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 
 
 async def test_health_and_hello_need_no_token(apps: Served) -> None:
@@ -145,7 +145,9 @@ async def test_another_callers_order_is_answered_like_a_missing_one(apps: Served
     fault(await apps.read(internal, "alice"), 404, "ORDER_NOT_FOUND")
 
 
-@pytest.mark.parametrize("order_id", [NOBODYS_ID, "1", "batch", "%00", "a%2Fb", "..%2f", "x" * 900])
+@pytest.mark.parametrize(
+    "order_id", [UNKNOWN_ORDER_ID, "1", "batch", "%00", "a%2Fb", "..%2f", "x" * 900]
+)
 async def test_a_malformed_order_id_is_not_found(apps: Served, order_id: str) -> None:
     fault(await apps.read(order_id), 404, "ORDER_NOT_FOUND")
 

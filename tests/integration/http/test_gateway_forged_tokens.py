@@ -34,7 +34,7 @@ def public_secret(signer: Signer) -> bytes:
 
 
 def swapped(signer: Signer) -> str:
-    """Signed with what everybody knows, under an algorithm that takes it for a secret."""
+    """Signed with the public key, under an algorithm that uses it as a secret."""
     if signer.public_pem is None:
         return untrusted_signer_of("RS256").token()
     return forged_token({"alg": "HS256", "typ": "JWT"}, claims_with(), public_secret(signer))

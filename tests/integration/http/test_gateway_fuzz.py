@@ -14,7 +14,7 @@ from tests.support.orders import fault
 from tests.support.tokens import claims_with, encoded, forged_token, signer_of
 
 SIGNER = signer_of("HS256")
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -40,7 +40,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 async def answer_to(client: httpx.AsyncClient, authorization: bytes) -> httpx.Response:
     headers = [(b"Authorization", authorization)]
-    return await client.get(f"/api/orders/{NOBODYS_ID}", headers=headers)
+    return await client.get(f"/api/orders/{UNKNOWN_ORDER_ID}", headers=headers)
 
 
 @FUZZED

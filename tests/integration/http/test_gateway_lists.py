@@ -179,7 +179,7 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
         details = fault(response, 400, "INVALID_REQUEST")
         assert details["field"] == "cursor"
         answers.append(response.content)
-    assert answers[5] == answers[6], "whether another's order exists is not told"
+    assert answers[5] == answers[6], "the answer does not show whether another's order exists"
     response = await both.api.get(f"/internal/orders?cursor={cursor}")
     assert fault(response, 400, "INVALID_REQUEST")["field"] == "cursor"
 
@@ -394,7 +394,7 @@ async def test_the_page_is_requested_on_behalf_of_the_caller() -> None:
     assert b"+" not in request.url.query
 
 
-NOT_BELIEVED = {
+UNEXPECTED_ANSWERS = {
     "another caller's order": page(view("other")),
     "too many orders": page(view(), view()),
     "wrong quantities": page(view(total_quantity=11)),
@@ -406,9 +406,9 @@ NOT_BELIEVED = {
 }
 
 
-@pytest.mark.parametrize("answer", NOT_BELIEVED)
+@pytest.mark.parametrize("answer", UNEXPECTED_ANSWERS)
 async def test_an_unexpected_page_is_a_plain_500(answer: str) -> None:
-    response, _ = await answer_to("orders?limit=1", NOT_BELIEVED[answer])
+    response, _ = await answer_to("orders?limit=1", UNEXPECTED_ANSWERS[answer])
     fault(response, 500, "INTERNAL_ERROR")
 
 

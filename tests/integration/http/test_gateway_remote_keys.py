@@ -50,7 +50,7 @@ def sent_json(answer: Any, status: int = 200) -> httpx.Response:
 
 
 class Issuer:
-    """What answers at the URL, how often it was asked, and the time that has passed."""
+    """The server at the URL, which counts its requests and sets the time."""
 
     def __init__(self, algorithm: str) -> None:
         self.signer = signer_of(algorithm)
@@ -196,8 +196,8 @@ async def test_a_cached_token_is_forgotten_with_its_key() -> None:
             await tokens.check(token)
 
 
-async def what_runs_beside() -> None:
-    """Let every task go as far as it can without the passing of time."""
+async def run_background_tasks() -> None:
+    """Run every other task until it waits for time to pass."""
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -210,7 +210,7 @@ async def test_known_keys_are_used_during_an_outage_for_a_limited_time() -> None
         for _ in range(11):
             issuer.now += 320
             await tokens.check(issuer.token())
-            await what_runs_beside()
+            await run_background_tasks()
         issuer.now += 100
         for _ in range(20):
             with pytest.raises(KeysUnavailable):
@@ -238,7 +238,7 @@ async def test_an_unresponsive_issuer_delays_known_keys_only_once() -> None:
         issuer.now += 299
         async with asyncio.timeout(0.04):
             await tokens.check(issuer.token())  # fetched in the background, and timed out
-        await what_runs_beside()
+        await run_background_tasks()
         issuer.now += 60
         async with asyncio.timeout(2):
             await tokens.check(issuer.token())  # after a fetch that timed out

@@ -19,22 +19,22 @@ from tests.support.tokens import bearer, signer_of
 SECOND_DESK_TOKEN = "second-desk-token-" + "e" * 32
 BEHALF = "X-Pulse-On-Behalf-Of"
 ALICE = "https://issuer.example|alice"
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 CALLS = [
     ("GET", "/pulse/internal/hello"),
     ("POST", ORDERS),
     ("POST", BATCH),
     ("POST", f"{ORDERS}/preview"),
     ("GET", ORDERS),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}"),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
-    ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}/events"),
+    ("POST", f"{ORDERS}/{UNKNOWN_ORDER_ID}/cancel"),
     ("GET", "/pulse/internal/events"),
     ("GET", "/pulse/internal/events/stream"),
     ("GET", "/pulse/internal/slices"),
     ("POST", "/pulse/internal/halts"),
     ("GET", "/pulse/internal/halts"),
-    ("DELETE", f"/pulse/internal/halts/{NOBODYS_ID}"),
+    ("DELETE", f"/pulse/internal/halts/{UNKNOWN_ORDER_ID}"),
     ("GET", "/pulse/internal/nothing"),
     ("DELETE", ORDERS),
     ("OPTIONS", ORDERS),
@@ -42,9 +42,9 @@ CALLS = [
 FOR_CALLERS = {
     ("POST", ORDERS),
     ("GET", ORDERS),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}"),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
-    ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}/events"),
+    ("POST", f"{ORDERS}/{UNKNOWN_ORDER_ID}/cancel"),
 }
 SPELLINGS = [
     "/pulse//internal/hello",

@@ -305,8 +305,8 @@ async def test_in_a_batch_refusals_retries_and_new_orders_keep_their_places(desk
     assert results[2]["body"]["order_id"] == order_id
 
 
-class Unreadable(OrderReader):
-    """A reader whose database is away."""
+class UnavailableReader(OrderReader):
+    """A reader whose database is unavailable."""
 
     async def as_created(self, order_id: UUID) -> FoldedStream | None:
         raise DatabaseUnavailable(f"no connection to read {order_id}")
@@ -315,7 +315,7 @@ class Unreadable(OrderReader):
 async def test_a_refusal_is_not_given_if_the_key_cannot_be_looked_up(
     database: Database, store: EventStore
 ) -> None:
-    desk = Desk(database, store, Unreadable(database, MAPPER))
+    desk = Desk(database, store, UnavailableReader(database, MAPPER))
     spec = parse_order_request(body(split_config=split_config(start_at='"2026-03-01T00:00:00Z"')))
     with pytest.raises(DatabaseUnavailable):
         await desk.orders.place(spec, Caller(), TRACE)

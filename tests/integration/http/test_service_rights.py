@@ -67,7 +67,7 @@ def token_of(name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def module_conninfo(postgres: str, template_database: str) -> Iterator[str]:
-    """A database for this module alone: its halts stay in force."""
+    """A database for this module alone, because its halts stay in force."""
     with cloned_database(postgres, template_database) as conninfo:
         yield conninfo
 

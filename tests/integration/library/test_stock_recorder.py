@@ -70,7 +70,7 @@ class CheckpointingReader:
         self._recorder = recorder
 
     def poll(self) -> bool:
-        """Read on, as far as the log goes now; whether there was anything."""
+        """Read up to the current end of the log; returns whether there were events."""
         last = self.seen[-1] if self.seen else 0
         read = self._recorder.select_notifications(last, 500, inclusive_of_start=False)
         self.seen += [notification.id for notification in read]
@@ -153,7 +153,7 @@ def missed_of_two(
     reader: CheckpointingReader,
     connection: psycopg.Connection,
 ) -> list[int]:
-    """One takes its id and is blocked, another writes if it can, a reader reads, all go on."""
+    """`slow` takes an id and is blocked, `fast` writes if it can, the reader reads, all resume."""
     connection.execute(_BLOCKED)
     with psycopg.connect(connection.info.dsn, autocommit=True) as holding:
         holding.execute("SELECT pg_advisory_lock(4711)")

@@ -51,7 +51,7 @@ def refreshes_of(page: Page) -> list[str]:
 
 
 def until_shown(page: Page, text: str) -> None:
-    """Refresh until the region of events has this text: projections and workers need a moment."""
+    """Refresh until the region of events has this text: projection and workers take some time."""
     for _ in range(20):
         refresh(page)
         with contextlib.suppress(AssertionError):

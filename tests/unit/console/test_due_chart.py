@@ -1,4 +1,4 @@
-"""The chart of the slices of the next hour: a bar a minute, halted parts, and a label."""
+"""The chart of the slices of the next hour: one bar per minute, halted parts, and a label."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -51,7 +51,7 @@ def terms(**changes: Any) -> SplitTerms:
 
 
 def slices_of(of: SplitTerms, *states: SliceState) -> list[SliceView]:
-    """Its slices with these states; the others are SCHEDULED."""
+    """The order's slices with these states; the others are SCHEDULED."""
     slices = split(of, splitter_version_for(of.sessions))
     return [
         SliceView(

@@ -182,7 +182,7 @@ def split_of(claimed_first: datetime, max_split_delay_seconds: float) -> SplitOr
 
 
 def place_with(**changes: object) -> PlaceOrder:
-    """With these fields of the spec or of its split_config changed."""
+    """The command with these fields of the spec or of its split_config changed."""
     config = {name: changes.pop(name) for name in CONFIG_FIELDS if name in changes}
     split_config = msgspec.structs.replace(PLACE.spec.split_config, **config)
     spec = msgspec.structs.replace(PLACE.spec, split_config=split_config, **changes)
@@ -356,7 +356,7 @@ MICROSECOND = timedelta(microseconds=1)
             T0 + seconds(601),
             300,
             "claimed 601.0 s after its creation, when its window of 10 min had ended",
-            id="after both: the window's end is told first",
+            id="after both: the window's end is the reason",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""An order is what its events tell, and a history that does not follow is refused."""
+"""An order is the fold of its events, and an invalid history is refused."""
 
 from datetime import timedelta
 from typing import cast
@@ -145,7 +145,7 @@ def test_an_outcome_changes_nothing_but_the_outcome(history: tuple[OrderCreated,
                 ),
             )
         case _:
-            pytest.fail("this event is no outcome")
+            pytest.fail("this event is not an outcome")
     assert whole(history) == expected
 
 
@@ -186,8 +186,8 @@ def test_an_outcome_at_another_version_than_the_next_is_refused(
     history: tuple[OrderCreated, Event], version: int
 ) -> None:
     created, outcome = history
-    told = f"{type(outcome).__name__} at version {version} of order {created.originator_id} does"
-    with pytest.raises(HistoryBroken, match=told):
+    message = f"{type(outcome).__name__} at version {version} of order {created.originator_id} does"
+    with pytest.raises(HistoryBroken, match=message):
         fold((created, at_version(outcome, version)))
 
 

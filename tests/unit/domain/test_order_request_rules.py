@@ -37,7 +37,7 @@ CODES = {
     "split_config.duration_minutes": "INVALID_SPLIT_CONFIG",
     "split_config.randomize": "INVALID_SPLIT_CONFIG",
 }
-"""The contract's table, written afresh."""
+"""The contract's table, written again."""
 
 JSON_TYPES = {
     "null": "null",
@@ -48,7 +48,7 @@ JSON_TYPES = {
     "an array": "[7]",
     "an object": '{"a":7}',
 }
-"""A JSON text of each type, by the name that refusals call it."""
+"""A JSON text of each type, by its name in refusals."""
 
 RIGHT_TYPES = {
     "order_unique_key": "a string",
@@ -74,7 +74,7 @@ def refusal_of(body: Any) -> OrderRefused:
 
 
 def with_field(field: str, value: object) -> dict[str, Any]:
-    """The good body with one field changed; a dotted one lies in split_config."""
+    """The good body with one field changed; a dotted one is in split_config."""
     outer, _, inner = field.partition(".")
     if inner:
         return GOOD | {outer: GOOD[outer] | {inner: value}}

@@ -1,4 +1,4 @@
-"""Each rule can fail: for each a schedule broken by hand, and the numbers its sentence names."""
+"""Each rule finds a schedule that is broken by hand, and its message has the numbers."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal

@@ -1,6 +1,6 @@
 """Every schedule keeps every rule, over the whole range of terms.
 
-Each rule is held twice: by its function in `pulse.domain.SCHEDULE_RULES`, and stated here afresh
+Each rule is checked twice: by its function in `pulse.domain.SCHEDULE_RULES`, and here again
 with fractions, so that a fault in the function would show.
 """
 
@@ -151,7 +151,7 @@ def test_the_same_terms_give_the_same_schedule(terms: SplitTerms) -> None:
 def test_the_schedule_is_a_function_of_the_stored_creation_alone(
     command: PlaceOrder, other: PlaceOrder
 ) -> None:
-    """Read back from JSON it is the same; who asked, for what and under which key is nothing."""
+    """Read back from JSON it is the same. Caller, instrument and key have no effect."""
     (created,) = decide(command, None)
     read_back = msgspec.json.decode(msgspec.json.encode(created), type=OrderCreated)
     stranger = msgspec.structs.replace(

@@ -1,7 +1,7 @@
-"""Randomised schedules truly vary, and no position is favoured.
+"""Randomised schedules truly vary, and no position is biased.
 
 The laws are `pulse.testing.SPLITTER_LAWS`. The seeds are fixed, so each test gives the same answer
-at every run; beside each threshold stands its false alarm rate: how often fresh seeds would break
+at every run; each threshold has its false alarm rate next to it: how often fresh seeds would break
 it if the splitter were perfect. Planted favourites show the power: what such a sample must find, it
 finds.
 """
@@ -70,7 +70,7 @@ def test_a_hundred_slices_keep_every_law(total_quantity: int) -> None:
     assert [list(law(hundred)) for law in SPLITTER_LAWS] == [[]] * len(SPLITTER_LAWS)
 
 
-# The power of the laws: favourites planted, and found
+# The power of the laws: planted biases are found
 
 
 def biased(place: int, shares: int = 0, microseconds: int = 0) -> Sample:
@@ -113,8 +113,10 @@ def test_a_last_slice_that_takes_the_rest_is_found_as_the_extreme_one() -> None:
     assert smallest.startswith("slice 10 is the smallest in ")
 
 
-def wilder(columns: Sequence[Column], place: int, centre: float, by: float) -> tuple[Column, ...]:
-    """The columns, but one position strays from its centre by that much more."""
+def with_scaled_deviations(
+    columns: Sequence[Column], place: int, centre: float, by: float
+) -> tuple[Column, ...]:
+    """The columns, with the deviations of one position from `centre` multiplied by `by`."""
     found = list(columns)
     found[place] = tuple(round(centre + (value - centre) * by) for value in found[place])
     return tuple(found)
@@ -127,7 +129,7 @@ def test_a_position_with_the_right_average_and_another_variance_is_found(
 ) -> None:
     """A quarter more or a fifth less than the others, though its mean and bounds are right."""
     fair = sample(10_000, 10)
-    unlike = wilder(fair.quantities, place, fair.average, by)
+    unlike = with_scaled_deviations(fair.quantities, place, fair.average, by)
     (found,) = every_position_is_alike(Sample(fair.terms, unlike, fair.offsets))
     assert found.startswith(f"slice {place + 1}'s quantity is distributed unlike the others'")
 
@@ -182,7 +184,7 @@ def test_below_fifty_shares_a_slice_no_variation_is_asked_for() -> None:
     assert len(list(quantities_vary(sample(500, 10, even)))) == 10
 
 
-# What the laws do not ask, and version 1 keeps all the same
+# What the laws do not require, but version 1 keeps
 
 
 @pytest.mark.parametrize("tenth", range(10))

@@ -1,4 +1,4 @@
-"""The archive of a pack: what is not exactly one is refused, in bounded time and memory."""
+"""The archive of a pack: any other file is refused, in bounded time and memory."""
 
 import gzip
 import io

@@ -133,7 +133,7 @@ def test_a_changed_byte_of_each_member_is_found_and_the_member_named(
         changed[place] ^= data.draw(st.integers(1, 255))
         report = check(pack_of(members | {name: bytes(changed)}))
         assert report.found
-        if name != "manifest.sha256":  # of its own lines another member is named
+        if name != "manifest.sha256":  # a changed line of it names another member
             assert any(name in finding.detail for finding in faults(report)) or name == "README.txt"
 
 
@@ -174,7 +174,7 @@ def lines_of(members: dict[str, bytes]) -> list[bytes]:
 
 
 def found_in(members: dict[str, bytes], lines: list[bytes]) -> list[tuple[str, str]]:
-    """What is found if the pack has these events, and manifests that fit them."""
+    """The findings in a pack with these events, and manifests that fit them."""
     report = check(rehashed(members | {EVENTS: b"".join(lines)}))
     return [(finding.fault, finding.detail) for finding in faults(report)]
 
@@ -382,8 +382,8 @@ def test_checkpoints_of_an_auditor_are_compared(pack: bytes) -> None:
     larger = SealedLog.of_orders(ORDERS + 5).checkpoint().encode()
     report = check(pack, kept=larger)
     assert (report.given, report.compared, report.larger) == (1, 0, (3 * ORDERS + 15,))
-    stranger = LOG.checkpoint(key=SigningKey("other.example/log", bytes(32))).encode()
-    assert faults(check(pack, kept=stranger))[0].fault == "ANCHOR"
+    of_another_signer = LOG.checkpoint(key=SigningKey("other.example/log", bytes(32))).encode()
+    assert faults(check(pack, kept=of_another_signer))[0].fault == "ANCHOR"
 
 
 def test_a_chain_of_rotations_is_followed_and_a_forged_one_is_found(tmp_path: Path) -> None:

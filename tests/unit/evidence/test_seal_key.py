@@ -1,4 +1,4 @@
-"""The development key of the seal: made once beside the embedded server, never for another."""
+"""The development key of the seal: created once, only for the embedded server."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""`check_schedule` names every broken rule at once, with the numbers, whatever tells the terms."""
+"""`check_schedule` names every broken rule at once, with the numbers, for every kind of terms."""
 
 import msgspec
 import pytest

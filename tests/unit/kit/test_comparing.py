@@ -53,13 +53,13 @@ def empty(_: SplitTerms) -> Sequence[Slice]:
     return ()
 
 
-def restless() -> Candidate:
-    """Another schedule at every call."""
+def unstable() -> Candidate:
+    """A different schedule at every call."""
     calls = count()
     return lambda terms: split_v1(msgspec.structs.replace(terms, seed=next(calls)))
 
 
-def restless_in_length() -> Candidate:
+def unstable_in_length() -> Candidate:
     calls = count()
     return lambda terms: split_v1(terms)[: 1 + next(calls) % 3]
 
@@ -88,7 +88,7 @@ def test_a_candidate_that_is_not_a_splitter_is_reported_with_its_fault(
     candidate: Candidate, rule: str, breach: str
 ) -> None:
     found = compared(candidate, 10)
-    assert found.failed == found.orders == 10 + 6  # of each sample, one was enough
+    assert found.failed == found.orders == 10 + 6  # one of each sample
     assert list(found.broken) == [*CANDIDATE_RULES, *(r.__name__ for r in SCHEDULE_RULES)]
     assert found.laws == {law.__name__: None for law in SPLITTER_LAWS}
     assert found.first is not None
@@ -99,20 +99,20 @@ def test_a_candidate_that_is_not_a_splitter_is_reported_with_its_fault(
 def test_a_candidate_that_depends_on_more_than_the_terms_is_found() -> None:
     terms = generated_orders(1)[0]
     randomised = msgspec.structs.replace(terms, total_quantity=1000, num_splits=5, randomize=True)
-    failure = failure_of(restless(), randomised)
+    failure = failure_of(unstable(), randomised)
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
     assert failure.broken[0].breach.startswith("a second call returned ")
 
 
 def test_a_candidate_whose_length_depends_on_more_than_the_terms_is_found() -> None:
-    failure = failure_of(restless_in_length(), generated_orders(1)[0])
+    failure = failure_of(unstable_in_length(), generated_orders(1)[0])
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
 
 
 def stopping_at_larger_samples(candidate: Candidate) -> Candidate:
-    """The same, but of the four large samples each ends at its first order: to draw one is slow."""
+    """The same, but each of the four large samples ends at its first order: drawing is slow."""
     return lambda terms: candidate(terms) if terms.total_quantity <= 26 else ()
 
 

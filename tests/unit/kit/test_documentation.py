@@ -1,4 +1,4 @@
-"""The documentation of the kit runs as it stands, in a stranger's project."""
+"""The example in the kit's documentation runs unchanged in another project."""
 
 import os
 import re

@@ -33,7 +33,7 @@ ANY = settings(max_examples=50, deadline=None)
 
 
 def drawn_from(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
-    """The same `count` draws at every run: what they reach, they reach always."""
+    """The same `count` draws at every run, so what they reach does not vary."""
     found: list[Drawn] = []
 
     @settings(
