@@ -207,7 +207,7 @@ def test_the_script_does_what_the_command_does(
 
 
 @pytest.mark.usefixtures("later")
-def test_the_script_stops_beside_a_process_of_older_code(conninfo: str) -> None:
+def test_the_script_stops_while_a_process_of_older_code_runs(conninfo: str) -> None:
     script = run_pulse("migrate", "--sql", "--after", conninfo=conninfo).out
     with (
         psycopg.connect(as_runtime(conninfo), application_name="pulse:pool@alpha:17"),

@@ -47,7 +47,7 @@ def test_an_even_schedule_is_labelled_even() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--instrument", "RELIANCE", "expected EXCHANGE:SYMBOL"),
         ("--instrument", "NSE:\udcff", "expected EXCHANGE:SYMBOL"),
@@ -60,10 +60,10 @@ def test_an_even_schedule_is_labelled_even() -> None:
         ("--seed", "28CE6F2410645D51", "expected 16 hex digits"),
     ],
 )
-def test_a_wrong_order_is_one_line_and_exit_code_2(option: str, value: str, told: str) -> None:
+def test_a_wrong_order_is_one_line_and_exit_code_2(option: str, value: str, message: str) -> None:
     ended = run_pulse(*PREVIEW, option, value)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert option in ended.err
     assert ended.err.count("\n") == 1
     assert ended.err.endswith("see `pulse preview --help`\n")
@@ -116,7 +116,7 @@ def test_if_the_market_is_closed_the_next_possible_window_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--start-at", "2026-01-01T00:00:00Z", "a time from now to 30 days ahead"),
         ("--start-at", "2026-01-01T00:00:00", "its offset from UTC"),
@@ -124,9 +124,9 @@ def test_if_the_market_is_closed_the_next_possible_window_is_named() -> None:
         ("--session-policy", "SKIP", "CLIP or NONE or REJECT or ROLL"),
     ],
 )
-def test_a_wrong_window_is_one_line_and_exit_code_2(option: str, value: str, told: str) -> None:
+def test_a_wrong_window_is_one_line_and_exit_code_2(option: str, value: str, message: str) -> None:
     ended = run_pulse(*PREVIEW, option, value)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert option in ended.err
     assert ended.err.count("\n") == 1

@@ -109,7 +109,7 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--seed", "-1"), "or a whole number from 0 to 18446744073709551615"),
         (("--seed", str(2**64)), "or a whole number from 0 to "),
@@ -121,11 +121,11 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
     ],
 )
 def test_invalid_terms_are_one_error_line_and_exit_code_2(
-    arguments: tuple[str, ...], told: str
+    arguments: tuple[str, ...], message: str
 ) -> None:
     ended = run_pulse(*SHOW, *arguments)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -201,7 +201,7 @@ def test_a_module_in_the_working_directory_is_found(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("split", "is not of the form MODULE:FUNCTION"),
         (":split", "is not of the form MODULE:FUNCTION"),
@@ -210,10 +210,10 @@ def test_a_module_in_the_working_directory_is_found(
         ("pulse.domain:MAX_SPLITS", "pulse.domain has no function MAX_SPLITS"),
     ],
 )
-def test_an_unknown_function_is_one_error_line_and_exit_code_2(name: str, told: str) -> None:
+def test_an_unknown_function_is_one_error_line_and_exit_code_2(name: str, message: str) -> None:
     ended = run_pulse(*COMPARE, name)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -277,7 +277,7 @@ def test_with_sessions_the_schedule_is_in_trading_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "option", "told"),
+    ("arguments", "option", "message"),
     [
         (("--start-at", "2026-03-02T15:00:00"), "--start-at", "with its offset"),
         (("--session", "2026-03-02T03:45:00Z"), "--session", "with its offset"),
@@ -286,8 +286,10 @@ def test_with_sessions_the_schedule_is_in_trading_time() -> None:
         (("--start-at", "2026-03-02T09:59:55Z", *SESSIONS[2:4]), "--session", "are too short"),
     ],
 )
-def test_wrong_sessions_are_wrong_usage(arguments: tuple[str, ...], option: str, told: str) -> None:
+def test_wrong_sessions_are_wrong_usage(
+    arguments: tuple[str, ...], option: str, message: str
+) -> None:
     ended = run_pulse(*SHOW, *arguments)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert option in ended.err

@@ -156,16 +156,16 @@ def name_of(value: object) -> str:
     return getattr(value, "__name__", str(value))
 
 
-@pytest.mark.parametrize(("change", "told"), ALTERATIONS, ids=name_of)
+@pytest.mark.parametrize(("change", "message"), ALTERATIONS, ids=name_of)
 def test_every_alteration_of_a_schedule_has_its_own_message(
-    conninfo: str, change: Callable[[dict[str, Any]], None], told: str
+    conninfo: str, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     created, split = completed(7)
     write(conninfo, *stored([created, split]))
     altered(conninfo, created.originator_id, change)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.out.splitlines()[0]
+    assert message in ended.out.splitlines()[0]
 
 
 CREATIONS: list[tuple[dict[str, Any], str]] = [
@@ -188,15 +188,15 @@ CREATIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), CREATIONS, ids=str)
+@pytest.mark.parametrize(("change", "message"), CREATIONS, ids=str)
 def test_a_creation_that_was_altered_does_not_derive_the_schedule(
-    conninfo: str, change: dict[str, Any], told: str
+    conninfo: str, change: dict[str, Any], message: str
 ) -> None:
     created, split = completed(7)
     write(conninfo, *stored([msgspec.structs.replace(created, **change), split]))
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.out.splitlines()[0]
+    assert message in ended.out.splitlines()[0]
 
 
 def test_a_schedule_without_a_creation_is_reported_and_the_others_are_verified(
@@ -466,12 +466,12 @@ def test_orders_that_cannot_be_read_are_counted_and_the_exit_code_is_1(conninfo:
     assert ended.exit_code == 1
     *lines, last = output_about_the_log(ended).splitlines()
     assert last.endswith("3 findings (2 NEWER_CODE, 1 UNREADABLE)")
-    told = {line.split(": ")[1]: line for line in lines}
-    assert set(told) == {f"order {one.originator_id}" for one in (unreadable, newer, tomorrow)}
+    findings = {line.split(": ")[1]: line for line in lines}
+    assert set(findings) == {f"order {one.originator_id}" for one in (unreadable, newer, tomorrow)}
     cannot = "the event cannot be read: version 1 of "
-    assert cannot in told[f"order {unreadable.originator_id}"]
-    assert "not verified: this needs newer code: " in told[f"order {newer.originator_id}"]
-    assert "pulse.domain:OrderPaused" in told[f"order {tomorrow.originator_id}"]
+    assert cannot in findings[f"order {unreadable.originator_id}"]
+    assert "not verified: this needs newer code: " in findings[f"order {newer.originator_id}"]
+    assert "pulse.domain:OrderPaused" in findings[f"order {tomorrow.originator_id}"]
 
     alone = run_pulse(*VERIFY, str(newer.originator_id), conninfo=conninfo)
     assert alone.exit_code == 1
@@ -518,7 +518,7 @@ def test_schedules_in_sessions_are_verified(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"session_policy": "CLIP"}, "CLIP was asked for and ROLL applied"),
         ({"applied_policy": "NONE", "session_policy": None}, "do not belong to the policy NONE"),
@@ -535,12 +535,12 @@ def test_schedules_in_sessions_are_verified(conninfo: str) -> None:
         ),
     ],
 )
-def test_an_altered_window_is_found(conninfo: str, changes: dict[str, Any], told: str) -> None:
+def test_an_altered_window_is_found(conninfo: str, changes: dict[str, Any], message: str) -> None:
     write(conninfo, *stored([ROLLED, slices_scheduled(ROLLED)]))
     altered(conninfo, ROLLED.originator_id, lambda state: state.update(changes), version=1)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.out
+    assert message in ended.out
 
 
 def test_a_window_of_no_sessions_that_was_moved_is_found(conninfo: str) -> None:

@@ -20,7 +20,7 @@ from tests.support.processes import free_port
 
 FAST = {"fsync": "off"}
 STRANGER = 12345
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
 
 
 @pytest.fixture

@@ -332,7 +332,7 @@ def test_an_ordinary_user_runs_it_with_files_of_their_own(open_dir: Path, user: 
 
 
 @needs_root
-def test_an_existing_cluster_is_run_as_its_owner_even_by_root(open_dir: Path) -> None:
+def test_root_runs_an_existing_cluster_as_its_owner(open_dir: Path) -> None:
     nobody = system_account("nobody")
     assert nobody is not None
     os.chown(open_dir, nobody.uid, nobody.gid)

@@ -124,7 +124,7 @@ async def test_a_batch_is_never_larger_than_its_bound(database: Database) -> Non
     assert commits.count >= 10
 
 
-async def test_conflicts_cost_no_statements_of_their_own(database: Database) -> None:
+async def test_conflicts_cause_no_further_statements(database: Database) -> None:
     taken = foreign_events(10)
     async with (
         proxied(database.conninfo) as proxy,

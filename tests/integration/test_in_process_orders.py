@@ -166,7 +166,7 @@ async def test_an_order_that_was_never_placed_is_not_found(orders: InProcessOrde
         await orders.history(unknown, Caller())
 
 
-async def test_an_order_is_read_by_its_owner_and_by_the_internal_api_alone(
+async def test_an_order_is_read_only_by_its_owner_and_the_internal_api(
     orders: InProcessOrders,
 ) -> None:
     alice, bob = Caller.of_token("issuer", "alice"), Caller.of_token("issuer", "bob")

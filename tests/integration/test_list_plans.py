@@ -135,7 +135,7 @@ def most_stepped_over(status: OrderQueueStatus | None, instrument: str | None) -
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
 @pytest.mark.parametrize("status", [None, *get_args(OrderQueueStatus)])
-def test_a_page_of_orders_costs_a_page_and_what_its_filters_step_over(
+def test_a_page_of_orders_reads_a_page_and_the_orders_its_filters_step_over(
     connection: psycopg.Connection[Any],
     status: OrderQueueStatus | None,
     instrument: str | None,
@@ -152,7 +152,7 @@ def test_a_page_of_orders_costs_a_page_and_what_its_filters_step_over(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", [1, 200])
 @pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77"])
-def test_completed_orders_behind_a_backlog_cost_the_backlog(
+def test_completed_orders_behind_a_backlog_read_the_backlog(
     connection: psycopg.Connection[Any], instrument: str | None, limit: int, mode: PlanMode
 ) -> None:
     """Of an instrument only its own part of the backlog."""
@@ -169,7 +169,7 @@ def test_completed_orders_behind_a_backlog_cost_the_backlog(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
 @pytest.mark.parametrize("instrument", ["NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
-def test_waiting_orders_of_an_instrument_cost_the_backlog_of_all_at_most(
+def test_waiting_orders_of_an_instrument_read_at_most_the_whole_backlog(
     connection: psycopg.Connection[Any],
     instrument: str,
     status: OrderQueueStatus,
@@ -188,7 +188,7 @@ def test_waiting_orders_of_an_instrument_cost_the_backlog_of_all_at_most(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("instrument", ["NSE:SYM0", "NSE:SYM78", "NSE:NOBODY"])
-def test_failures_of_an_instrument_cost_the_failures_of_all_at_most(
+def test_failures_of_an_instrument_read_at_most_all_failures(
     connection: psycopg.Connection[Any], instrument: str, mode: PlanMode
 ) -> None:
     query = OrderQuery(limit=50, order_queue_status="FAILED", instrument=instrument)
@@ -201,7 +201,7 @@ def test_failures_of_an_instrument_cost_the_failures_of_all_at_most(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_failures_long_ago_cost_a_page_though_no_statistics_know_it(
+def test_failures_long_ago_read_a_page_even_without_statistics(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     connection.execute(
@@ -240,7 +240,7 @@ def stepped_over_by(filters: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("filters", FOUND, ids=str)
-def test_a_page_of_found_orders_costs_a_page(
+def test_a_page_of_found_orders_reads_a_page(
     connection: psycopg.Connection[Any], filters: dict[str, Any], mode: PlanMode
 ) -> None:
     """Also where no order or half of all orders match, and without statistics."""
@@ -283,7 +283,7 @@ def test_a_caller_and_a_trace_together_examine_a_bounded_number_of_orders(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_positions_at_times_cost_a_few_events(
+def test_positions_at_times_read_a_few_events(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.eventstore", "select_positions_at")
@@ -293,7 +293,7 @@ def test_positions_at_times_cost_a_few_events(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_slices_of_a_page_cost_those_slices(
+def test_the_slices_of_a_page_read_those_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
@@ -303,7 +303,7 @@ def test_the_slices_of_a_page_cost_those_slices(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_due_orders_cost_those_orders_and_their_slices(
+def test_due_orders_read_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     nodes = explain_analyze(connection, mode, SELECT_DUE_ORDERS, due_orders_parameters())
@@ -312,7 +312,7 @@ def test_due_orders_cost_those_orders_and_their_slices(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_halted_due_orders_cost_each_of_them_once(
+def test_halted_due_orders_are_each_read_once(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     """While everything is halted each due order is looked at, with two of its slices."""
@@ -326,7 +326,7 @@ def test_halted_due_orders_cost_each_of_them_once(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_slices_counted_by_minute_cost_those_slices(
+def test_slices_counted_by_minute_read_those_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     parameters = {
@@ -343,7 +343,7 @@ def test_slices_counted_by_minute_cost_those_slices(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_page_of_slices_to_release_costs_a_page(
+def test_a_page_of_slices_to_release_reads_a_page(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     for after in (None, SlicePlace(NOON, 20_000)):
@@ -353,7 +353,7 @@ def test_a_page_of_slices_to_release_costs_a_page(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_overdue_slices_cost_the_orders_that_are_due_first(
+def test_overdue_slices_read_the_orders_that_are_due_first(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     parameters = {"overdue_seconds": 1.0, "rows": 50}
@@ -363,7 +363,7 @@ def test_overdue_slices_cost_the_orders_that_are_due_first(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("topics", [None, ["pulse.domain:SplittingFailed"]], ids=["all", "one"])
-def test_the_end_of_the_log_costs_the_events_that_are_scanned(
+def test_the_end_of_the_log_reads_the_events_that_are_scanned(
     connection: psycopg.Connection[Any], topics: list[str] | None, mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.eventstore", "select_log_before")
@@ -386,7 +386,7 @@ def due_orders_parameters(**halted: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
+def test_a_refresh_of_due_orders_reads_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     """Also without statistics, as after a burst on a new database."""
@@ -397,7 +397,7 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
     assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
 
 
-def test_to_settle_slices_costs_their_orders_and_these_slices(
+def test_settling_slices_reads_those_slices_and_their_orders(
     connection: psycopg.Connection[Any],
 ) -> None:
     """With a plan for the statement's values, as the projector executes it."""
@@ -438,7 +438,7 @@ def test_to_settle_slices_costs_their_orders_and_these_slices(
         SliceQuery(limit=1000, scheduled_from=NOON + timedelta(days=999)),
     ],
 )
-def test_a_page_of_slices_costs_a_page(
+def test_a_page_of_slices_reads_a_page(
     connection: psycopg.Connection[Any], query: SliceQuery, mode: PlanMode
 ) -> None:
     nodes = explain_analyze(connection, mode, SELECT_SLICES, slices_parameters(query))
@@ -468,7 +468,7 @@ def test_a_page_of_the_log_reads_a_page_and_of_one_type_a_bounded_scan(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_queues_health_costs_a_thousand_orders(
+def test_the_queues_health_reads_a_thousand_orders(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.projections", "select_queue_health")
@@ -513,7 +513,7 @@ def test_streams_are_read_by_their_key_on_a_log_without_statistics(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("after", [0, LOGGED])
-def test_a_window_of_a_rebuild_costs_a_window(
+def test_a_window_of_a_rebuild_reads_a_window(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
     window = {"after": after, "until": after + 2000, "position": 9 * ORDERS}

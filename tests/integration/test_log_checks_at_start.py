@@ -15,7 +15,7 @@ from pulse.process.node import Node, Workers
 from pulse.process.schema import LogUnfit
 from pulse.process.server import Server
 from pulse.settings import Settings
-from tests.integration.http.test_database_outage import away
+from tests.integration.http.test_database_outage import database_down
 from tests.support.api import serving
 from tests.support.cli import projected, run_pulse
 from tests.support.database import as_runtime
@@ -85,7 +85,7 @@ async def test_an_unfit_log_that_is_met_once_postgres_is_back_takes_no_orders_un
     postgres: str, conninfo: str
 ) -> None:
     execute(conninfo, DIVERT)
-    with away(postgres, conninfo):
+    with database_down(postgres, conninfo):
         serving_it = serving(Settings(database_url=as_runtime(conninfo)))
         api = await serving_it.__aenter__()
 
@@ -129,7 +129,7 @@ def advance_after_each_read(
         monkeypatch.setattr(module, name, advancing(getattr(module, name)))
 
 
-async def test_what_is_projected_between_the_reads_of_a_start_does_not_refuse_it(
+async def test_a_projection_between_the_reads_of_a_start_does_not_end_the_start(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(conninfo, *stored(orders_created(2)))
@@ -137,7 +137,7 @@ async def test_what_is_projected_between_the_reads_of_a_start_does_not_refuse_it
     await start(conninfo)
 
 
-async def test_what_is_projected_between_the_reads_of_readiness_is_no_fault(
+async def test_a_projection_between_the_reads_of_readiness_is_not_a_fault(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(database.conninfo, *stored(orders_created(2)))

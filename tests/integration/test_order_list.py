@@ -277,7 +277,7 @@ async def test_an_order_in_progress_goes_to_its_outcome_and_never_back_to_pendin
     assert reads > 5
 
 
-async def test_the_lists_go_on_over_a_rebuild(database: Database) -> None:
+async def test_the_lists_stay_available_during_a_rebuild(database: Database) -> None:
     await a_mixed_queue(database)
     before = await read_all(database, 7)
     for _ in range(3):

@@ -68,7 +68,7 @@ async def test_a_reader_with_an_open_transaction_does_not_block_a_rebuild(
     assert await queue(database) == right
 
 
-async def test_the_live_projection_goes_on_between_two_windows(
+async def test_the_live_projection_continues_between_two_windows_of_a_rebuild(
     conninfo: str, database: Database
 ) -> None:
     await filled(conninfo, database)

@@ -308,7 +308,7 @@ def test_setting_up_roles_as_the_runtime_is_refused(conninfo: str) -> None:
     assert "role pulse_runtime cannot set up the roles" in refused.err
 
 
-def test_a_role_without_rights_is_told_which_role_to_join(
+def test_the_error_of_a_role_without_rights_names_the_role_to_join(
     conninfo: str, empty_conninfo: str, names: Names
 ) -> None:
     del empty_conninfo  # it drops the names
@@ -318,7 +318,7 @@ def test_a_role_without_rights_is_told_which_role_to_join(
         assert f'GRANT pulse_runtime TO "{names.login}"' in refused.stderr
 
 
-def test_a_role_that_may_not_read_the_queue_is_told_which_rights_it_lacks(
+def test_the_error_of_a_role_that_may_not_read_the_queue_names_the_missing_rights(
     conninfo: str, empty_conninfo: str, names: Names
 ) -> None:
     del empty_conninfo  # it drops the names

@@ -103,7 +103,7 @@ def test_migrating_does_not_wait_for_another_process_that_migrates(empty_conninf
 
 
 @pytest.mark.parametrize("version", ["'a1b2c3d4'", "'0001'", "'0003'", "'0003'), ('0004'", None])
-def test_a_database_of_another_alembic_application_is_migrated_beside_it(
+def test_a_database_of_another_alembic_application_is_migrated_and_keeps_its_table(
     empty_conninfo: str, version: str | None
 ) -> None:
     execute(empty_conninfo, FOREIGN[0])

@@ -105,10 +105,10 @@ async def test_claims_of_orders_whose_outcome_was_refused_are_released(
         proxy.refuse()
         caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
-        async def away() -> bool:
+        async def unavailable() -> bool:
             return isinstance(appender.state, Disconnected)
 
-        await until(away, "the appender knows that Postgres is away")
+        await until(unavailable, "the appender knows that Postgres is down")
         batch = await splitting_worker(crippled, database).run_once()
         assert batch.results == Counter({SplitResult.RELEASED: 3})
         assert await holders(database) == {None}

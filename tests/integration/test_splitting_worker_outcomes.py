@@ -92,7 +92,7 @@ async def test_each_order_of_a_batch_has_a_request_id_of_its_own(
     assert len({history[1].trace.request_id for history in histories}) == 5
 
 
-async def test_an_order_settled_in_the_log_but_not_yet_in_the_queue_is_left_alone(
+async def test_an_order_settled_in_the_log_but_not_yet_in_the_queue_is_not_settled_again(
     database: Database, store: EventStore
 ) -> None:
     created = order_created()

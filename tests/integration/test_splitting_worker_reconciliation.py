@@ -49,7 +49,7 @@ class ClaimsThatCannotBeReleased(Claims):
 
     async def release(self, order_ids: object) -> None:
         del order_ids
-        raise DatabaseUnavailable("away")
+        raise DatabaseUnavailable("no connection")
 
 
 async def recover(database: Database) -> Counter[str]:
@@ -126,10 +126,10 @@ async def test_claims_that_could_not_be_released_are_recovered(
     worker = splitting_worker(store, database, claims=claims)
     read_streams = store.read_streams
 
-    async def away(_: object) -> dict[UUID, tuple[()]]:
-        raise DatabaseUnavailable("away")
+    async def unavailable(_: object) -> dict[UUID, tuple[()]]:
+        raise DatabaseUnavailable("no connection")
 
-    monkeypatch.setattr(store, "read_streams", away)
+    monkeypatch.setattr(store, "read_streams", unavailable)
     assert (await worker.run_once()).results == {SplitResult.RELEASED: 2}
     monkeypatch.setattr(store, "read_streams", read_streams)
 

@@ -592,18 +592,18 @@ def test_an_anchor_file_that_is_cut_short_counts_as_far_as_it_goes(sealed: str, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--anchors", "missing.txt"), "missing.txt cannot be read: No such file or directory"),
         (("--key", "no key"), "not a verifier key"),
     ],
 )
 def test_an_unreadable_key_or_anchor_file_is_an_error(
-    conninfo: str, arguments: tuple[str, ...], told: str
+    conninfo: str, arguments: tuple[str, ...], message: str
 ) -> None:
     ended = run_pulse("verify", *arguments, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.err
+    assert message in ended.err
 
 
 def test_an_event_inserted_far_ahead_is_found(conninfo: str) -> None:

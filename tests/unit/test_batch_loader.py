@@ -25,7 +25,7 @@ class FakeSource:
         found = {key: self.values[key] for key in keys if key in self.values}
         await gate.wait()
         if self.fails:
-            raise DatabaseUnavailable("away")
+            raise DatabaseUnavailable("no connection")
         return found
 
     def release(self) -> None:

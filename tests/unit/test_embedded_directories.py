@@ -87,7 +87,7 @@ def test_a_private_directory_is_created_once_and_found_again(tmp_path: Path) -> 
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
 def test_only_an_empty_directory_of_the_process_changes_its_owner(tmp_path: Path) -> None:
     for name in ("empty", "filled"):
         (tmp_path / name).mkdir(mode=0o700)

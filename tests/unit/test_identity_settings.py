@@ -103,7 +103,7 @@ PAIRS_EXPECTED = "expected name=rights pairs separated by commas"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("desk=wirte", f"{RIGHTS_EXPECTED} (see pair 1)"),
         ("a=read,desk=s3cret", f"{RIGHTS_EXPECTED} (see pair 2)"),
@@ -125,10 +125,10 @@ PAIRS_EXPECTED = "expected name=rights pairs separated by commas"
         ("desk=read,desk=read", "expected each name once (see pair 2)"),
     ],
 )
-def test_wrong_rights_are_refused_without_being_repeated(text: str, told: str) -> None:
+def test_wrong_rights_are_refused_without_being_repeated(text: str, message: str) -> None:
     (fault,) = faults_of(PULSE_SERVICE_RIGHTS=text, PULSE_SERVICE_TOKENS=tokens("desk", "a"))
     assert "PULSE_SERVICE_RIGHTS=***: " in fault
-    assert told in fault
+    assert message in fault
     assert "s3cret" not in fault
 
 
@@ -268,7 +268,7 @@ def test_wrong_settings_of_identity_are_named(variables: dict[str, str], named: 
     assert "s3cret" not in " ".join(faults)
 
 
-def test_what_is_missing_between_settings_is_named_with_all_else() -> None:
+def test_settings_that_require_another_one_are_named_with_all_other_errors() -> None:
     faults = faults_of(
         PULSE_JWT_SECRET=SECRET, PULSE_JWT_JWKS_URL="https://i.example/keys", PULSE_PORT="x"
     )

@@ -195,7 +195,7 @@ def write(file: Path, *lines: Any) -> Path:
     return file
 
 
-def test_all_is_well_when_every_order_completes_by_the_rules(
+def test_a_load_succeeds_if_every_order_completes_by_the_rules(
     run: Run, pulse: FakePulse, file: Path
 ) -> None:
     found = run(file, pulse)
@@ -281,8 +281,8 @@ def test_orders_refused_with_429_or_503_are_sent_again_after_retry_after(
     run: Run, pulse: FakePulse, tmp_path: Path
 ) -> None:
     pulse.first_answers = [
-        results(placed("ouk_1", 201), refused(503, "UNAVAILABLE", "the database is away")),
-        error(503, "UNAVAILABLE", "the database is away", Retry_After="7"),
+        results(placed("ouk_1", 201), refused(503, "UNAVAILABLE", "the database is down")),
+        error(503, "UNAVAILABLE", "the database is down", Retry_After="7"),
         error(429, "TOO_MANY_REQUESTS", "slower", Retry_After="Mon, 23 Nov 2026 09:15:00 GMT"),
         httpx.ReadError("gone"),
     ]
@@ -299,14 +299,14 @@ def test_orders_refused_with_429_or_503_are_sent_again_after_retry_after(
 def test_an_order_refused_with_503_until_the_deadline_is_a_refusal(
     run: Run, pulse: FakePulse, tmp_path: Path
 ) -> None:
-    pulse.first_answers = [error(503, "UNAVAILABLE", "away", Retry_After="99")] * 1000
+    pulse.first_answers = [error(503, "UNAVAILABLE", "down", Retry_After="99")] * 1000
     found = run(write(tmp_path / "orders.ndjson", order(1)), pulse, retry=SHORT)
     assert found.faults["refused: UNAVAILABLE"] == 1
     assert not run.waits
 
 
 @pytest.mark.parametrize(
-    "first", [httpx.ConnectError("refused"), error(503, "UNAVAILABLE", "away")]
+    "first", [httpx.ConnectError("refused"), error(503, "UNAVAILABLE", "down")]
 )
 def test_an_order_that_cannot_be_read_yet_is_read_later(
     run: Run, pulse: FakePulse, tmp_path: Path, first: Answer
@@ -463,7 +463,7 @@ def test_a_port_without_a_listener_is_reported_with_advice(file: Path) -> None:
 @pytest.mark.parametrize(
     ("readiness", "said"),
     [
-        (error(503, "UNAVAILABLE", "the database is away"), "answered 503"),
+        (error(503, "UNAVAILABLE", "the database is down"), "answered 503"),
         (error(404, "NOT_FOUND", "not found"), r"answered 404\).*--url"),
         (httpx.Response(200, text="<html>"), "answered 200"),
     ],

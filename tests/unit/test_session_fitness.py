@@ -26,7 +26,7 @@ def test_a_session_as_it_is_needed_is_fit() -> None:
     require_fit(FIT, NEEDED)
 
 
-def test_a_setting_that_an_older_version_does_not_know_is_not_missed() -> None:
+def test_a_setting_that_an_older_version_does_not_have_is_not_required() -> None:
     require_known({"transaction_timeout"})
 
 

@@ -533,7 +533,7 @@ def test_a_fork_needs_a_writable_file_of_anchors(conninfo: str, tmp_path: Path) 
     assert run_pulse("log", "show", conninfo=conninfo).out == before
 
 
-def test_a_fork_whose_note_was_not_anchored_has_an_exit_code_of_its_own(
+def test_a_fork_whose_note_was_not_anchored_has_a_separate_exit_code(
     conninfo: str, tmp_path: Path
 ) -> None:
     """The file can be opened, and not written, as on a full disk."""

@@ -161,7 +161,7 @@ async def test_a_fault_of_no_field_is_shown_above_the_list(shared_api: httpx.Asy
     assert "aria-invalid" not in page.text
 
 
-async def test_a_page_that_examined_enough_orders_offers_to_go_on(
+async def test_a_page_that_examined_enough_orders_offers_the_next_page(
     shared_api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = uuid4().hex
@@ -335,7 +335,7 @@ async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient)
         ("colour=red", 400, "colour is unknown"),
     ],
 )
-async def test_a_place_that_is_not_possible_is_explained_beside_the_order(
+async def test_an_impossible_place_is_explained_on_the_page_of_the_order(
     shared_api: httpx.AsyncClient, shared_conninfo: str, query: str, status: int, message: str
 ) -> None:
     created = order_created()

@@ -428,7 +428,7 @@ async def guarded(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize("path", ["due", "failed", "log", "halts"])
-async def test_the_script_is_told_that_it_is_signed_out(
+async def test_a_request_of_the_script_without_a_session_is_401(
     guarded: httpx.AsyncClient, path: str
 ) -> None:
     fragment = {"X-Console-Fragment": "1"}

@@ -52,7 +52,7 @@ async def test_a_content_encoding_is_named(apps: Served, path: str, content_enco
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_second_content_encoding_is_seen(apps: Served, path: str) -> None:
+async def test_a_second_content_encoding_header_is_refused(apps: Served, path: str) -> None:
     response = await client_of(apps, path).post(
         path,
         content=content_for(path),

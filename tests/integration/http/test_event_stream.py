@@ -267,7 +267,7 @@ async def test_a_stalled_reader_is_closed_with_a_last_message_and_loses_nothing(
             assert rest[-1].id == 3000
 
 
-async def test_a_stalled_reader_over_http2_is_closed_and_costs_a_window(
+async def test_a_stalled_reader_over_http2_is_closed_and_uses_memory_for_one_window(
     database: Database,
 ) -> None:
     """It opens no window for more than the first 64 KiB; nothing is buffered beyond that."""

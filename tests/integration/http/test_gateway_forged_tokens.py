@@ -290,14 +290,14 @@ async def test_a_token_allows_only_its_scopes(gate: Gate, scope: Any, statuses: 
 
 async def test_the_reason_of_a_refusal_is_given_only_for_a_valid_signature(gate: Gate) -> None:
     client, _, signer = gate
-    told = {
+    messages = {
         "expired": signer.token(exp=1),
         "not valid yet": signer.token(nbf=NOW + 600),
         "another audience": signer.token(aud="x"),
         "another issuer": signer.token(iss="x"),
         "must have the claims exp": signer.token(exp=None),
     }
-    for why, token in told.items():
+    for why, token in messages.items():
         response = await client.get("/api/orders/x", headers=bearer(token))
         assert why in response.json()["error"]["message"]
     for forged in (untrusted_signer_of(signer.algorithm).token(exp=1), unsigned("none")(signer)):

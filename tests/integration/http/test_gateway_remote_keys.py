@@ -66,7 +66,7 @@ class Issuer:
             await self.held.wait()
         return self.answer()
 
-    def away(self) -> None:
+    def fail(self) -> None:
         def refuse() -> httpx.Response:
             raise httpx.ConnectError("refused")
 
@@ -206,7 +206,7 @@ async def test_known_keys_are_used_during_an_outage_for_a_limited_time() -> None
     issuer = Issuer("ES256")
     async with checking(issuer) as tokens:
         await tokens.check(issuer.token())
-        issuer.away()
+        issuer.fail()
         for _ in range(11):
             issuer.now += 320
             await tokens.check(issuer.token())
@@ -223,7 +223,7 @@ async def test_known_keys_are_used_during_an_outage_for_a_limited_time() -> None
 
 async def test_while_the_issuer_is_unreachable_no_key_is_reported_as_unknown() -> None:
     issuer = Issuer("ES256")
-    issuer.away()
+    issuer.fail()
     async with checking(issuer) as tokens:
         with pytest.raises(KeysUnavailable):
             await tokens.check(issuer.token())

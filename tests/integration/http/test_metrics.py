@@ -83,7 +83,7 @@ async def test_requests_are_counted_and_timed_by_route_template(api: httpx.Async
     assert order_id not in str(after)
 
 
-async def test_what_the_process_writes_is_counted(api: httpx.AsyncClient) -> None:
+async def test_appends_projections_and_splits_are_counted(api: httpx.AsyncClient) -> None:
     names = {
         "pulse_append_batch_events_sum": {},
         "pulse_append_flush_seconds_count": {},

@@ -196,16 +196,16 @@ REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("config", "status", "code", "told"), REFUSED)
+@pytest.mark.parametrize(("config", "status", "code", "message"), REFUSED)
 async def test_an_impossible_window_is_refused_by_every_call_and_nothing_is_stored(
-    desk: Desk, config: dict[str, Any], status: int, code: str, told: str
+    desk: Desk, config: dict[str, Any], status: int, code: str, message: str
 ) -> None:
     request = planned()
     request["split_config"] |= config
     answers = [await desk.post(request, path) for path in (ORDERS, f"{ORDERS}/preview")]
     details = [fault(answer, status, code) for answer in answers]
     assert details[0] == details[1]
-    assert told in answers[0].json()["error"]["message"]
+    assert message in answers[0].json()["error"]["message"]
     batch = (await desk.post([request, planned()], f"{ORDERS}/batch")).json()["results"]
     assert [one["status"] for one in batch] == [status, 201]
     assert fault_in(batch[0]["body"], code) == details[0]

@@ -176,7 +176,7 @@ async def test_a_malformed_order_id_is_not_found(
     assert len(response.content) < 1000
 
 
-async def test_an_id_is_known_in_its_usual_form_alone(shared_api: httpx.AsyncClient) -> None:
+async def test_an_id_is_accepted_only_in_its_canonical_form(shared_api: httpx.AsyncClient) -> None:
     order_id = await placed(shared_api)
     digits = order_id.replace("-", "")
     spellings = [

@@ -273,7 +273,7 @@ async def test_previews_do_not_disturb_each_other(shared_api: httpx.AsyncClient)
 
 
 @pytest.fixture
-async def away() -> AsyncIterator[httpx.AsyncClient]:
+async def api_without_database() -> AsyncIterator[httpx.AsyncClient]:
     """The API without a database."""
     app = api_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/nowhere"))
     async with lifespan_of(app), client_of(app) as client:
@@ -281,11 +281,11 @@ async def away() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_previews_are_503_until_the_process_has_had_a_database(
-    away: httpx.AsyncClient,
+    api_without_database: httpx.AsyncClient,
 ) -> None:
     for path in ("/internal/orders", "/internal/orders/preview"):
-        fault(await post(away, order(), path), 503, "UNAVAILABLE")
-        fault(await post(away, b"{}", path), 400, "INVALID_REQUEST")
+        fault(await post(api_without_database, order(), path), 503, "UNAVAILABLE")
+        fault(await post(api_without_database, b"{}", path), 400, "INVALID_REQUEST")
 
 
 def refusing(error: Exception) -> InProcessOrders:
@@ -295,7 +295,7 @@ def refusing(error: Exception) -> InProcessOrders:
     return without_database(clock)
 
 
-@pytest.mark.parametrize("error", [ClockOff("off"), DatabaseUnavailable("away")])
+@pytest.mark.parametrize("error", [ClockOff("off"), DatabaseUnavailable("no connection")])
 def test_a_process_that_refuses_orders_refuses_previews(error: Exception) -> None:
     spec = parse_order_request(body())
     with pytest.raises(type(error)) as caught:

@@ -96,7 +96,7 @@ def test_the_librarys_recorder_leaves_the_table_and_its_indexes_as_they_are(
     assert len([row for row in before if row[0] == "index"]) == 2
 
 
-def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
+def test_the_library_and_pulse_read_and_continue_each_others_streams(
     conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
     ours = pulse_recorder
@@ -117,7 +117,7 @@ def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
     assert all(row[5] is not None for row in everything(connection))  # recorded_at
 
 
-def test_its_subscription_receives_events_of_pulse(
+def test_the_librarys_subscription_receives_events_of_pulse(
     conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
     with (

@@ -115,7 +115,9 @@ def test_a_filter_that_is_being_changed_is_left_alone(console: PulseProcess, pag
     expect(page.get_by_label("After position")).to_have_value("12")
 
 
-def test_a_paused_page_asks_for_nothing_until_it_goes_on(console: PulseProcess, page: Page) -> None:
+def test_a_paused_page_sends_no_request_until_it_is_resumed(
+    console: PulseProcess, page: Page
+) -> None:
     opened(page)
     refresh(page)
     refreshes = refreshes_of(page)
@@ -237,7 +239,7 @@ def test_a_page_whose_session_has_ended_says_so_with_a_link(pages: Pages, page: 
     assert len(refreshes) == 1
 
 
-def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_seen(
+def test_a_hidden_tab_sends_no_request_and_refreshes_when_it_is_shown(
     console: PulseProcess, page: Page
 ) -> None:
     opened(page)

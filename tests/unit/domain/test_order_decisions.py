@@ -480,16 +480,16 @@ def test_an_order_in_progress_for_too_long_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout_seconds", "told"), [(300, "300 s"), (0.5, "0.5 s"), (86400.0, "86400 s")]
+    ("timeout_seconds", "limit"), [(300, "300 s"), (0.5, "0.5 s"), (86400.0, "86400 s")]
 )
 def test_a_timed_out_order_has_its_worker_and_how_long_the_worker_held_it(
-    timeout_seconds: float, told: str
+    timeout_seconds: float, limit: str
 ) -> None:
     order = fold([CREATED, msgspec.structs.replace(GIVEN_UP, timeout_seconds=timeout_seconds)])
     assert order is not None
     assert order.failure_reason == TIMED_OUT == "TIMED_OUT"
     assert order.failure_message == (
-        f"claimed by worker-1 and not split within {told}; "
+        f"claimed by worker-1 and not split within {limit}; "
         "place it again under a new key if it is still wanted"
     )
 

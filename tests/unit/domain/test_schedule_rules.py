@@ -251,11 +251,11 @@ def test_an_ill_formed_slice_is_found_and_no_other_rule_is_checked(
 
 @pytest.mark.parametrize("stranger", [None, 20, {"quantity": 20}, EVEN])
 def test_a_value_that_is_not_a_slice_is_found(stranger: Any) -> None:
-    told = f"item 2 is not a Slice: {type(stranger).__name__}"
+    breach = f"item 2 is not a Slice: {type(stranger).__name__}"
     first, _, third, *others = schedule()
     halved = msgspec.structs.replace(third, quantity=10.5)
     assert broken_rules(EVEN, (first, stranger, halved, *others)) == (
-        BrokenRule(rule="slices_are_well_formed", breach=told),
+        BrokenRule(rule="slices_are_well_formed", breach=breach),
         BrokenRule(rule="slices_are_well_formed", breach="item 3 has 10.5 shares"),
     )
 

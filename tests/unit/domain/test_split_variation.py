@@ -188,7 +188,7 @@ def test_below_fifty_shares_a_slice_no_variation_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_each_tenth_of_the_allowed_times_is_used_alike(tenth: int) -> None:
+def test_each_tenth_of_the_allowed_times_is_used_equally_often(tenth: int) -> None:
     """A binomial count of 24,000 times; false alarm: FALSE_ALARM_RATE over the ten tenths."""
     drawn = sample(10_000, 10)
     inner = [

@@ -377,7 +377,7 @@ def test_coverage_begins_with_its_first_moment_and_ends_before_its_last(
         ("ROLL", at(11, 9, 30), 60),
     ],
 )
-def test_what_the_calendar_does_not_cover_is_refused(
+def test_a_window_that_the_calendar_does_not_cover_is_refused(
     policy: SessionPolicy, start_at: datetime, minutes: int
 ) -> None:
     refusal = refused(order(policy, start_at, minutes))
@@ -471,7 +471,7 @@ def test_possible_sessions_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"sessions": (session(1), session(0))}, "its trading sessions are not in order"),
         ({"sessions": (session(0), session(0))}, "its trading sessions are not in order"),
@@ -487,16 +487,16 @@ def test_possible_sessions_are_accepted() -> None:
         ),
     ],
 )
-def test_impossible_sessions_are_refused(changes: dict[str, Any], told: str) -> None:
+def test_impossible_sessions_are_refused(changes: dict[str, Any], message: str) -> None:
     terms = msgspec.structs.replace(POSSIBLE, **changes)
-    with pytest.raises(HistoryBroken, match=f"^{told}$"):
+    with pytest.raises(HistoryBroken, match=f"^{message}$"):
         require_possible_sessions(terms)
     event = msgspec.structs.replace(
         created(order("ROLL", at(0, 9, 30))),
         window_starts_at=terms.starts_at,
         sessions=tuple((s.opens_at, s.closes_at) for s in terms.sessions),
     )
-    with pytest.raises(HistoryBroken, match=told):
+    with pytest.raises(HistoryBroken, match=message):
         fold([event])
 
 

@@ -528,7 +528,7 @@ def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
     assert keys_until(LOG.checkpoint(), keys) == keys[:1]
 
 
-def test_what_is_wrong_with_the_events_themselves_is_found(tmp_path: Path) -> None:
+def test_events_that_were_altered_before_they_were_sealed_are_found(tmp_path: Path) -> None:
     """A log that was altered before it was sealed has an intact seal."""
     created, scheduled, *_ = completed(1)
     assert isinstance(created, OrderCreated)

@@ -157,10 +157,10 @@ def test_a_failing_order_that_cannot_be_shrunk_is_reported_unchanged() -> None:
 
 
 def test_progress_is_reported_order_by_order() -> None:
-    told: list[tuple[int, int]] = []
-    compare(raising, generated_orders(5), lambda *progress: told.append(progress))
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert {total for _, total in told} == {5 + 6 * 2_000}
+    progress_calls: list[tuple[int, int]] = []
+    compare(raising, generated_orders(5), lambda *progress: progress_calls.append(progress))
+    assert [done for done, _ in progress_calls] == list(range(1, len(progress_calls) + 1))
+    assert {total for _, total in progress_calls} == {5 + 6 * 2_000}
 
 
 def test_the_generated_orders_are_the_same_in_every_process() -> None:
