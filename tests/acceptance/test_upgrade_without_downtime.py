@@ -97,7 +97,7 @@ class Load:
                     self.refused.append(answer.text)
 
     def until_more(self, count: int = FEW) -> None:
-        """Wait until so many more orders are accepted."""
+        """Wait until `count` more orders are accepted."""
         target = len(self.accepted) + count
         until(lambda: len(self.accepted) >= target or not self._thread.is_alive(), "orders")
         assert not self.refused

@@ -255,7 +255,7 @@ async def test_an_order_that_another_program_wrote_to_is_refused_and_not_tried_f
 async def test_an_order_of_newer_code_is_left_to_newer_processes(
     conninfo: str, orders: InProcessOrders
 ) -> None:
-    """It is not refused for good: newer processes may still release its slices."""
+    """It is not refused permanently: newer processes may still release its slices."""
     created = order_created()
     newer = StoredEvent(created.originator_id, 2, "pulse.domain:OrderAmended", b"{}")
     write(conninfo, *stored([created]), newer)

@@ -136,7 +136,7 @@ def reorder(state: dict[str, Any]) -> None:
     state["slices"] = [dict(reversed(list(s.items()))) for s in state["slices"]]
 
 
-def spoil(state: dict[str, Any]) -> None:
+def make_unreadable(state: dict[str, Any]) -> None:
     state["slices"][0]["quantity"] = "many"
 
 
@@ -148,7 +148,7 @@ ALTERATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (move, "slice 2 is stored as number 2, "),
     (renumber, "stored with splitter version 2, but the creation has 1"),
     (reorder, "the stored bytes of SlicesScheduled at version 2 are not those that Pulse writes"),
-    (spoil, "the event cannot be read: version 2 of stream "),
+    (make_unreadable, "the event cannot be read: version 2 of stream "),
 ]
 
 
@@ -440,7 +440,7 @@ def test_json_has_the_same_findings(conninfo: str) -> None:
 # What it cannot verify
 
 
-def spoil_creation(state: dict[str, Any]) -> None:
+def make_creation_unreadable(state: dict[str, Any]) -> None:
     state["total_quantity"] = "many"
 
 
@@ -451,7 +451,7 @@ def of_newer_code(state: dict[str, Any]) -> None:
 def test_orders_that_cannot_be_read_are_counted_and_the_exit_code_is_1(conninfo: str) -> None:
     unreadable, newer, tomorrow = (order_created(f"stuck_{n}") for n in range(3))
     write(conninfo, *stored([unreadable, newer, *completed(2), tomorrow]))
-    altered(conninfo, unreadable.originator_id, spoil_creation, version=1)
+    altered(conninfo, unreadable.originator_id, make_creation_unreadable, version=1)
     altered(conninfo, newer.originator_id, of_newer_code, version=1)
     write(conninfo, foreign_event(tomorrow.originator_id, 2), foreign_event())
     with psycopg.connect(conninfo) as connection:
@@ -482,7 +482,7 @@ def test_parked_orders_are_counted_and_the_exit_code_is_1(conninfo: str) -> None
     created = order_created("parked")
     good = completed(2)
     write(conninfo, *stored([created, *good]))
-    altered(conninfo, created.originator_id, spoil_creation, version=1)
+    altered(conninfo, created.originator_id, make_creation_unreadable, version=1)
     projected(conninfo)
 
     ended = run_pulse(*VERIFY, conninfo=conninfo)

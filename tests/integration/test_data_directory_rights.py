@@ -19,7 +19,7 @@ from tests.support.cli import run_pulse
 from tests.support.processes import free_port
 
 FAST = {"fsync": "off"}
-STRANGER = 12345
+OTHER_UID = 12345
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
 
 
@@ -91,9 +91,9 @@ def test_a_directory_of_another_user_in_a_sticky_directory_is_refused(base: Path
     base.chmod(0o1777)
     data_dir = base / "data"
     data_dir.mkdir()
-    os.chown(data_dir, STRANGER, STRANGER)
+    os.chown(data_dir, OTHER_UID, OTHER_UID)
     said = refused(data_dir)
-    assert f"belongs to uid {STRANGER}" in said
+    assert f"belongs to uid {OTHER_UID}" in said
     assert f"chown -h root {data_dir}" in said
 
 
@@ -101,8 +101,8 @@ def test_a_directory_of_another_user_in_a_sticky_directory_is_refused(base: Path
 def test_a_parent_directory_of_another_user_is_refused(base: Path) -> None:
     above = base / "above"
     (above / "data").mkdir(parents=True)
-    os.chown(above, STRANGER, STRANGER)
-    assert f"the directory {above} belongs to uid {STRANGER}" in refused(above / "data")
+    os.chown(above, OTHER_UID, OTHER_UID)
+    assert f"the directory {above} belongs to uid {OTHER_UID}" in refused(above / "data")
 
 
 @needs_root
@@ -114,8 +114,8 @@ def test_a_link_of_another_user_is_refused(base: Path) -> None:
         (base / "links", base / "links" / "data"),
     ):
         link.symlink_to(real)
-        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
-        assert f"{link} belongs to uid {STRANGER}" in refused(data_dir)
+        os.chown(link, OTHER_UID, OTHER_UID, follow_symlinks=False)
+        assert f"{link} belongs to uid {OTHER_UID}" in refused(data_dir)
         os.chown(link, 0, 0, follow_symlinks=False)
     accepted(base / "link")
 

@@ -383,19 +383,19 @@ def test_lock_files_with_the_pid_of_another_process_are_ignored(data_dir: Path) 
         place = ServerPaths.under(data_dir)
         with subprocess.Popen(
             ["sleep", "600"], user=owner.st_uid if os.geteuid() == 0 else None
-        ) as stranger:
+        ) as other_process:
             try:
                 for file in (
                     place.cluster / "postmaster.pid",
                     place.sockets / ".s.PGSQL.5432.lock",
                 ):
                     rest = file.read_text().split("\n", 1)[1]
-                    file.write_text(f"{stranger.pid}\n{rest}")
+                    file.write_text(f"{other_process.pid}\n{rest}")
                 assert server.ensure_running() is True
                 assert ask(server.conninfo, "SELECT 1") == "1"
-                assert stranger.poll() is None
+                assert other_process.poll() is None
             finally:
-                stranger.kill()
+                other_process.kill()
 
 
 @linux_only
@@ -513,7 +513,7 @@ def test_a_forked_child_neither_keeps_nor_stops_the_server(data_dir: Path) -> No
     if child == 0:
         os.close(writer)
         server.release()
-        os.read(reader, 1)  # lives until its parent has let go
+        os.read(reader, 1)  # lives until its parent has released the server
         os._exit(0)
     try:
         assert ask(server.conninfo, "SELECT 1") == "1"

@@ -315,7 +315,7 @@ def test_due_orders_read_those_orders_and_their_slices(
 def test_halted_due_orders_are_each_read_once(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    """While everything is halted each due order is looked at, with two of its slices."""
+    """While everything is halted each due order is read, with two of its slices."""
     ((due,),) = connection.execute(
         "SELECT count(*) FROM due_orders WHERE due_at <= clock_timestamp()", prepare=False
     ).fetchall()

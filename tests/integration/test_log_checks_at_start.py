@@ -61,7 +61,9 @@ def test_a_sequence_below_the_position_is_refused_with_the_repair(
     assert "below the projected position 4" in ended.stderr
     assert f"call setval('{SEQUENCE}', 4) in SQL" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert run_pulse("status", conninfo=conninfo).exit_code == 1, "it can be looked at"
+    assert run_pulse("status", conninfo=conninfo).exit_code == 1, (
+        "status works on the refused database"
+    )
 
 
 async def test_a_sequence_below_the_end_of_the_log_is_refused(conninfo: str) -> None:

@@ -57,7 +57,7 @@ async def split(database: Database, store: EventStore, *created: OrderCreated) -
 
 
 def begun(seconds_ago: float, **changes: Any) -> OrderCreated:
-    """An order of two slices over an hour, the first of which was due so long ago."""
+    """An order of two slices over an hour, the first of which was due `seconds_ago`."""
     timestamp = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     return order_created(num_splits=2, timestamp=timestamp, **changes)
 

@@ -209,7 +209,7 @@ async def test_a_migration_waits_for_a_locked_table_without_blocking_others(
         async def is_queued() -> bool:
             return value(conninfo, waits) == 1
 
-        for _ in range(2):  # it gives up and comes back
+        for _ in range(2):  # it releases the lock and tries again
             await until(is_queued, "the migration waits for the lock")
             options = "-c statement_timeout=10s"
             with psycopg.connect(conninfo, options=options) as other:

@@ -54,7 +54,7 @@ class CountedStore(EventStore):
 
 
 async def backlog(store: EventStore, database: Database, orders: int) -> list[OrderCreated]:
-    """So many pending orders of two slices."""
+    """`orders` pending orders of two slices."""
     created = orders_created(orders, num_splits=2)
     for first in range(0, orders, 500):
         await append_and_project(store, database, created[first : first + 500])

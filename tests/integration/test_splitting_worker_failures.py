@@ -45,7 +45,7 @@ async def holders(database: Database) -> set[str | None]:
 async def test_a_worker_that_comes_late_loses_to_the_monitor(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:
-    """Its append is under way when TimedOut takes version 2."""
+    """Its append is in progress when TimedOut takes version 2."""
     created = order_created()
     await append_and_project(store, database, [created])
     late = Fault(hold=asyncio.Event())

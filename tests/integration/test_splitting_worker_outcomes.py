@@ -164,7 +164,7 @@ async def test_an_order_first_claimed_in_time_is_split_however_late_it_is_claime
 
 
 async def test_an_unreadable_order_affects_no_other(database: Database, store: EventStore) -> None:
-    """An order whose history cannot be read stays claimed; the batch goes on."""
+    """An order whose history cannot be read stays claimed; the rest of the batch is split."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)
     event = stored([slices_scheduled(orders[1])])[0]

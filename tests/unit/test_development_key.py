@@ -67,20 +67,20 @@ def test_a_configured_key_is_the_only_one(tmp_path: Path) -> None:
         assert with_development_key(settings, make=True) == settings
 
 
-@pytest.mark.parametrize("spoil", ["readable", "short", "a link", "a directory", "a pipe"])
-def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, spoil: str) -> None:
+@pytest.mark.parametrize("defect", ["readable", "short", "a link", "a directory", "a pipe"])
+def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, defect: str) -> None:
     file = tmp_path / KEY_FILE
-    if spoil == "a link":
+    if defect == "a link":
         (tmp_path / "elsewhere").write_text("k" * 64)
         (tmp_path / "elsewhere").chmod(0o600)
         file.symlink_to(tmp_path / "elsewhere")
-    elif spoil == "a directory":
+    elif defect == "a directory":
         file.mkdir(0o700)
-    elif spoil == "a pipe":
+    elif defect == "a pipe":
         os.mkfifo(file, 0o600)
     else:
-        file.write_text("k" * (64 if spoil == "readable" else 8))
-        file.chmod(0o640 if spoil == "readable" else 0o600)
+        file.write_text("k" * (64 if defect == "readable" else 8))
+        file.chmod(0o640 if defect == "readable" else 0o600)
     with pytest.raises(KeyUnsafe) as refused:
         made(tmp_path)
     assert "kkkk" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""The seal at a glance: the signature, the root and the last event are checked at each reading."""
+"""The status of the seal: each read checks the signature, the root and the last event."""
 
 from pathlib import Path
 

@@ -279,7 +279,7 @@ async def test_the_halts_are_not_older_than_the_position_of_the_page(
 
 
 def overdue(conninfo: str, count: int, instrument: str, minutes: int) -> None:
-    """Orders of which one slice each has been due for so long."""
+    """Orders of which one slice each has been due for `minutes`."""
     start = datetime.now(UTC) - timedelta(minutes=minutes)
     created = [
         order_created(

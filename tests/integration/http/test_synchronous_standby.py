@@ -106,7 +106,7 @@ async def test_an_order_whose_commit_was_released_without_a_standby_is_not_ackno
     await until(waits, "the commit waits for the standby")
     await pair.configure(NAMES, "")
     assert (await posting).status_code == 503
-    assert key in await stored_keys(pair), "the commit was not let go, so this tests nothing"
+    assert key in await stored_keys(pair), "the commit was not released, so this tests nothing"
     assert (await post(api, request)).status_code == 503
     await asyncio.to_thread(pair.replica.start)
     await pair.until_streaming()

@@ -249,12 +249,12 @@ def test_an_ill_formed_slice_is_found_and_no_other_rule_is_checked(
     assert broken_rules(EVEN, slices) == (BrokenRule(rule="slices_are_well_formed", breach=breach),)
 
 
-@pytest.mark.parametrize("stranger", [None, 20, {"quantity": 20}, EVEN])
-def test_a_value_that_is_not_a_slice_is_found(stranger: Any) -> None:
-    breach = f"item 2 is not a Slice: {type(stranger).__name__}"
+@pytest.mark.parametrize("not_a_slice", [None, 20, {"quantity": 20}, EVEN])
+def test_a_value_that_is_not_a_slice_is_found(not_a_slice: Any) -> None:
+    breach = f"item 2 is not a Slice: {type(not_a_slice).__name__}"
     first, _, third, *others = schedule()
     halved = msgspec.structs.replace(third, quantity=10.5)
-    assert broken_rules(EVEN, (first, stranger, halved, *others)) == (
+    assert broken_rules(EVEN, (first, not_a_slice, halved, *others)) == (
         BrokenRule(rule="slices_are_well_formed", breach=breach),
         BrokenRule(rule="slices_are_well_formed", breach="item 3 has 10.5 shares"),
     )

@@ -154,7 +154,7 @@ def test_the_schedule_is_a_function_of_the_stored_creation_alone(
     """Read back from JSON it is the same. Caller, instrument and key have no effect."""
     (created,) = decide(command, None)
     read_back = msgspec.json.decode(msgspec.json.encode(created), type=OrderCreated)
-    stranger = msgspec.structs.replace(
+    other_caller = msgspec.structs.replace(
         other,
         spec=msgspec.structs.replace(
             other.spec,
@@ -166,7 +166,7 @@ def test_the_schedule_is_a_function_of_the_stored_creation_alone(
         default_policy=command.default_policy,
         calendar=command.calendar,
     )
-    orders = [fold([created]), fold([read_back]), fold(decide(stranger, None))]
+    orders = [fold([created]), fold([read_back]), fold(decide(other_caller, None))]
     first, *rest = [schedule_of(order.terms) for order in orders if order is not None]
     assert rest == [first, first]
 
