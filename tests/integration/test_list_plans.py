@@ -39,7 +39,7 @@ from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import MAX_EXAMINED as MAX_EXAMINED_FOR_HEALTH
 from pulse.projections.queue_writer import ORDER_COLUMNS, REFRESH_DUE_ORDERS, SETTLE_SLICES
 from tests.support.database import cloned_database, connect
-from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
+from tests.support.many_orders import CLAIMS, SLICES_PER_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, explain_analyze
 
 ORDERS = 200_000
@@ -299,7 +299,7 @@ def test_the_slices_of_a_page_read_those_slices(
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
     positions = [2 * n for n in range(1, 401)]
     nodes = explain_analyze(connection, mode, statement, {"positions": positions})
-    assert_costs(nodes, 400 * SLICES_AN_ORDER)
+    assert_costs(nodes, 400 * SLICES_PER_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -308,7 +308,7 @@ def test_due_orders_read_those_orders_and_their_slices(
 ) -> None:
     nodes = explain_analyze(connection, mode, SELECT_DUE_ORDERS, due_orders_parameters())
     assert sum(reads_of(nodes, "order_queue")) == 500
-    assert_costs(nodes, 500 * SLICES_AN_ORDER)
+    assert_costs(nodes, 500 * SLICES_PER_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -358,7 +358,7 @@ def test_overdue_slices_read_the_orders_that_are_due_first(
 ) -> None:
     parameters = {"overdue_seconds": 1.0, "rows": 50}
     nodes = explain_analyze(connection, mode, SELECT_OVERDUE_SLICES, parameters)
-    assert_costs(nodes, 200 * SLICES_AN_ORDER)
+    assert_costs(nodes, 200 * SLICES_PER_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -392,9 +392,9 @@ def test_a_refresh_of_due_orders_reads_those_orders_and_their_slices(
     """Also without statistics, as after a burst on a new database."""
     statement = REFRESH_DUE_ORDERS
     parameters = {"positions": [2 * n for n in range(1, 501)], **DUE_RULE}
-    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_PER_ORDER)
     connection.execute("DELETE FROM pg_statistic")
-    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_PER_ORDER)
 
 
 def test_settling_slices_reads_those_slices_and_their_orders(
@@ -546,7 +546,7 @@ def test_a_window_of_a_rebuild_reads_a_window(
     positions = {"positions": [row[1] for row in rows]}
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
     nodes = explain_analyze(connection, mode, statement, positions)
-    assert_costs(nodes, 1000 * SLICES_AN_ORDER)
+    assert_costs(nodes, 1000 * SLICES_PER_ORDER)
     statement = load_sql("pulse.projections", "select_pending_of").replace("%b", "%(positions)b")
     reads = reads_of(explain_analyze(connection, mode, statement, positions), "pending_orders")
     assert reads  # one scan of ten thousand orders is about as cheap as a thousand look-ups

@@ -16,7 +16,7 @@ from tests.support.plans import explain_analyze
 from tests.support.read_model import project
 
 BURST = 200_000
-AS_OFTEN_AS_A_PLAN_IS_KEPT = 12
+EXECUTIONS_UNTIL_A_GENERIC_PLAN = 12
 """The driver prepares statements; after five plans Postgres may use a generic one."""
 
 _MAKE_EMPTY = ("DELETE FROM pending_orders", "VACUUM (ANALYZE) pending_orders")
@@ -39,7 +39,7 @@ async def idle(conninfo: str) -> AsyncIterator[Database]:
         as_runtime(conninfo), pool_size=1, limits=PostgresLimits(statement_seconds=3)
     )
     await database.open()
-    for _ in range(AS_OFTEN_AS_A_PLAN_IS_KEPT):
+    for _ in range(EXECUTIONS_UNTIL_A_GENERIC_PLAN):
         await work(conninfo, database, orders=1)
     execute(conninfo, *_MAKE_EMPTY)
     await look_for_work(database)

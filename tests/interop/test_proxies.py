@@ -13,7 +13,7 @@ import pytest
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support.haproxy import HAPROXY, haproxy
-from tests.support.http import answers_at, send_raw
+from tests.support.http import is_listening, send_raw
 from tests.support.nginx import NGINX, nginx
 from tests.support.orders import order
 from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, until
@@ -70,7 +70,7 @@ def running(command: list[str], home: Path, port: int) -> Iterator[int]:
             command, stdout=log, stderr=log, env={"HOME": str(home), "PATH": "/usr/bin:/usr/sbin"}
         )
     try:
-        until(lambda: answers_at(port) or process.poll() is not None, f"{command[0]} listens")
+        until(lambda: is_listening(port) or process.poll() is not None, f"{command[0]} listens")
         assert process.poll() is None, (home / "proxy.err").read_text()
         yield port
     finally:
