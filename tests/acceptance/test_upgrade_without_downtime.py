@@ -130,7 +130,7 @@ def authors(conninfo: str, event_type: str) -> set[str]:
 def assert_known(
     process: PulseProcess, requests: list[dict[str, Any]], accepted: dict[str, str]
 ) -> None:
-    """Posted again, each is the order that it was."""
+    """Check that each request, posted again, is answered with the same order."""
     for first in range(0, len(requests), 1000):
         answer = process.http.post("/internal/orders/batch", json=requests[first : first + 1000])
         for result in answer.json()["results"]:

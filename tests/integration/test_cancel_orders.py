@@ -63,7 +63,7 @@ async def events_of(store: EventStore, created: OrderCreated) -> list[Event]:
 
 
 def released(scheduled: SlicesScheduled, created: OrderCreated, count: int) -> SlicesReleased:
-    """The first slices go out at the time of the last of them."""
+    """The release of the first `count` slices, at the time of the last of them."""
     return SlicesReleased(
         originator_id=created.originator_id,
         originator_version=3,

@@ -30,7 +30,7 @@ AUTHOR = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 def released(created: OrderCreated, scheduled: SlicesScheduled, count: int) -> list[Event]:
-    """Each slice goes out at its time."""
+    """The releases of the first `count` slices, each at its time."""
     history: list[Event] = [created, scheduled]
     for s in scheduled.slices[:count]:
         history += settled(history, s.scheduled_at)

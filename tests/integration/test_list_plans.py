@@ -155,7 +155,7 @@ def test_a_page_of_orders_reads_a_page_and_the_orders_its_filters_step_over(
 def test_completed_orders_behind_a_backlog_read_the_backlog(
     connection: psycopg.Connection[Any], instrument: str | None, limit: int, mode: PlanMode
 ) -> None:
-    """Of an instrument only its own part of the backlog."""
+    """With an instrument, only the backlog of that instrument is read."""
     query = OrderQuery(limit=limit, order_queue_status="COMPLETED", instrument=instrument)
     nodes = explain_page(connection, mode, query)
     walk = f"instrument = '{instrument}'" if instrument else "true"

@@ -40,7 +40,7 @@ async def append(database: Database, events: Sequence[StoredEvent]) -> None:
 
 
 async def burn_positions(database: Database, count: int) -> None:
-    """Positions that no event will ever have, as a rollback leaves them."""
+    """Use up positions, as rolled-back transactions do."""
     await fetch(
         database,
         "SELECT nextval(pg_get_serial_sequence('stored_events', 'notification_id'))"

@@ -301,7 +301,7 @@ async def test_a_database_without_the_tables_is_unavailable_and_its_connections_
 
 
 async def test_every_connection_has_sorting_disabled(database: Database) -> None:
-    """Whatever was read on it before."""
+    """Also after a read on the connection."""
     await read_orders(database, OrderQuery(limit=50))
     shown = [row for _ in range(5) for row in await fetch(database, "SHOW enable_sort")]
     assert shown == [("off",)] * 5

@@ -52,7 +52,7 @@ async def former(empty_conninfo: str) -> AsyncIterator[Database]:
 
 
 async def make_whole_queue(database: Database) -> list[tuple[int, int]]:
-    """Make the queue however short the log is; the progress it reported."""
+    """Make the queue for a log of any length; returns the reported progress."""
     seen: list[tuple[int, int]] = []
     await catch_up_queue(database, lambda at, end: seen.append((at, end)), max_behind_events=0)
     return seen

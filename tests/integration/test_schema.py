@@ -28,7 +28,7 @@ FOREIGN = [
 
 
 def execute(conninfo: str, *statements: str) -> Rows:
-    """The rows of the last one, if it has any."""
+    """Execute the statements; returns the rows of the last one."""
     rows: Rows = []
     with psycopg.connect(conninfo) as connection:
         for statement in statements:

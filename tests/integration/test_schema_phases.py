@@ -232,7 +232,7 @@ def indexed(later: LaterRevisions, statement: str = INDEXED) -> None:
 async def test_an_index_is_built_while_orders_are_written(
     conninfo: str, later: LaterRevisions
 ) -> None:
-    """It waits for the writer that was there before it. All others write meanwhile."""
+    """The build waits for a writer that began before it. Later writers are not blocked."""
     await migrate(later, conninfo, after=True)
     indexed(later)
     building = (

@@ -167,7 +167,7 @@ async def test_a_checked_session_that_is_unfit_is_named_and_replaced(
 
 
 async def repeated(connection: Connection) -> None:
-    """A statement that the driver prepares when it comes again."""
+    """A statement that the driver prepares when it is repeated."""
     for n in range(3):
         await connection.execute("SELECT %s::int", (n,))
 
@@ -196,14 +196,14 @@ async def test_while_the_database_is_read_only_no_session_is_lent_and_the_settin
             await database.connect("test")
         alter(conninfo, "default_transaction_read_only", "off")
 
-        async def had() -> bool:
+        async def is_lent() -> bool:
             try:
                 await database.verify()
             except DatabaseUnavailable:
                 return False
             return True
 
-        await until(had, "a session is lent again")
+        await until(is_lent, "a session is lent again")
 
 
 async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(

@@ -71,7 +71,7 @@ async def test_a_worker_that_comes_late_loses_to_the_monitor(
 async def test_of_two_workers_with_one_order_exactly_one_settles_it(
     database: Database, store: EventStore
 ) -> None:
-    """Both hold it, as after a claim that was taken for an orphan's."""
+    """Both hold the order, as after a claim that was released as an orphan by mistake."""
     orders = orders_created(20)
     await append_and_project(store, database, orders)
     claims = Claims(database, "worker-1")

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 class ClaimsWithALostReply(Claims):
-    """The first claim is made, and its answer never comes."""
+    """The first claim is made, but its answer is lost."""
 
     lost = False
 

@@ -111,7 +111,7 @@ async def test_after_the_time_limit_of_the_statement_the_commit_still_waits_for_
 async def test_a_commit_that_no_replica_has_is_not_confirmed_to_a_retry(
     conninfo: str, database: Database
 ) -> None:
-    """A terminated backend leaves its commit visible; a server that crashed does, too."""
+    """A terminated backend leaves its commit visible; so does a server that crashed."""
     async with running_appender(database, limits=LIMITS) as appender:
         await appender.append([foreign_event()])
         await require_replica(conninfo)

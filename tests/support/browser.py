@@ -161,7 +161,7 @@ def serious_findings(page: Page) -> list[str]:
 
 
 def overflow_pixels(page: Page) -> int:
-    """By how much the page is wider than its window: 0 if nothing is cut off."""
+    """How many pixels the page is wider than its window: 0 if nothing is cut off."""
     found: int = page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )

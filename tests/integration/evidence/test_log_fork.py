@@ -246,7 +246,7 @@ async def test_the_loss_includes_what_was_sealed_after_a_fork_that_is_lost(
 async def test_anchors_of_the_log_before_a_fork_do_not_count_as_a_further_loss(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
-    """The first fork has declared them."""
+    """The first fork has declared their loss."""
     await sealed_and_restored(database, conninfo, anchors)
     await fork(conninfo, anchors)
     append(conninfo, 1)
@@ -311,7 +311,7 @@ async def test_the_administrator_of_the_database_cannot_choose_the_name(
 async def test_events_that_the_seal_still_has_are_declared_as_lost(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
-    """They were deleted from the log, and no backup has them; later once more."""
+    """The events are deleted from the log, and no backup has them. This happens twice."""
     append(conninfo, 5)
     await seal_all(sealer(database, anchors))
     tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 3")

@@ -241,7 +241,7 @@ async def test_a_stream_of_another_log_ends(database: Database, how: str) -> Non
 async def test_a_stalled_reader_is_closed_with_a_last_message_and_loses_nothing(
     database: Database,
 ) -> None:
-    """It reads everything up to the last message once it reads again, and resumes after that."""
+    """Once the reader reads again, it gets everything up to the last message, and can resume."""
     await append(database, foreign_events_of(3000, size=2000))
     limits = FeedLimits(stall_seconds=0.3, streams=1)
     async with streaming(database, limits) as (_, client):

@@ -95,6 +95,6 @@ async def test_both_ways_read_the_same_order(endpoint: Endpoint) -> None:
 
 
 def of_answer(response: httpx.Response) -> dict[str, str]:
-    """Its headers but those that are another request's."""
+    """The headers of a response, except those that differ for every request."""
     own = ("x-trace", "x-request", "date")
     return {name: value for name, value in response.headers.items() if not name.startswith(own)}

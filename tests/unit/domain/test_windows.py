@@ -296,7 +296,7 @@ def test_clip_refuses_less_than_a_second_for_each_slice(start_at: datetime) -> N
 
 
 def test_clip_accepts_a_short_window_that_it_does_not_cut() -> None:
-    """A hundred slices in a minute are allowed, and so are they in the last minute."""
+    """A hundred slices in a minute are allowed, also in the last minute of a session."""
     for start_at in (at(0, 5), at(0, 9, 59)):
         command = order("CLIP", start_at, 1, num_splits=100, total_quantity=100)
         assert window(command)[0] == start_at

@@ -1,6 +1,6 @@
 """The conformance file is what the code writes, and a second implementation agrees with it.
 
-That one is in JavaScript, written from docs/reference/conformance/README.md alone.
+The second one is in JavaScript, written from docs/reference/conformance/README.md alone.
 """
 
 import json
