@@ -28,8 +28,8 @@ run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and worke
 # Only the files that have timing tests: to collect all other files takes seconds.
 TIMED = $(shell grep -rl --include='test_*.py' 'pytest\.mark\.timing' tests)
 
-# Twice as many workers as cores: each waits for a server or a process half of the time. Files run in
-# order, the slow ones first. pytest exits with 5 if PYTEST_ARGS selects no tests.
+# For two cores: each worker waits for a server or a process half of the time. Files run in order, the
+# slow ones first. pytest exits with 5 if PYTEST_ARGS selects no tests.
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev ## run the tests: first the timing tests one at a time, then the others; WORKERS=n
@@ -42,7 +42,7 @@ test: $(VENV)/.dev ## run the tests: first the timing tests one at a time, then 
 interop: $(VENV)/.dev ## run the tests with other programs: browsers, proxies, Prometheus, Go, Node, Schemathesis, shells, linters
 	$(BIN)/pytest $(PARALLEL) tests/interop $(PYTEST_ARGS)
 
-unit: $(VENV)/.dev ## run the unit tests, but for those that depend on time
+unit: $(VENV)/.dev ## run the unit tests, except those that depend on time
 	$(BIN)/pytest -n 2 -q -m "not timing" tests/unit $(PYTEST_ARGS)
 
 simulate: $(VENV)/.dev ## test the simulation, then run it for a minute; SEED=n replays one schedule
@@ -78,7 +78,7 @@ sbom: $(VENV)/.dev $(VENV)/packaging/.installed ## write the bill of materials (
 licenses: $(VENV)/.dev $(VENV)/packaging/.installed ## check all licences, and write them into dist/
 	$(BIN)/python -m tests.release licenses
 
-check: lint types contracts coverage test interop ## what CI runs, except simulation, faults, benchmarks and a second Postgres
+check: lint types contracts coverage test interop ## what CI runs, except simulation, faults, benchmarks, release check, other Pythons and a second Postgres
 
 coverage: $(VENV)/.dev ## check that the domain's tests cover every branch, without generated cases
 	$(BIN)/pytest -n 2 -q -m "not hypothesis and not many_cases" tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \

@@ -173,7 +173,7 @@ class _RequestParser(Generic[SpecT]):
             self._refuse_repeated_fields(body)
         _require_new_key(request.order_unique_key)
         _require_one_share_per_slice(request)
-        return request if request.split_config.start_at is None else _with_start_in_utc(request)
+        return _with_start_in_utc(request)
 
     def _refuse_repeated_fields(self, body: bytes) -> None:
         json.loads(body, object_pairs_hook=self._unique_fields, parse_int=str)
@@ -247,8 +247,10 @@ def _require_new_key(key: str) -> None:
 def _with_start_in_utc(request: SpecT) -> SpecT:
     """The same request, with `start_at` in UTC as Pulse stores and answers it."""
     config = request.split_config
+    if config.start_at is None:
+        return request
     try:
-        start_at = None if config.start_at is None else config.start_at.astimezone(UTC)
+        start_at = config.start_at.astimezone(UTC)
     except OverflowError:  # outside the years 1 to 9999 in UTC
         problem = "is not a valid time"
         raise OrderRefused(

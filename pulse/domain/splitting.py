@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from types import MappingProxyType
 from typing import Final
 
@@ -107,7 +108,7 @@ def split_v1(terms: SplitTerms) -> tuple[Slice, ...]:
     """
     quantities, offsets = _quantities_and_offsets(terms)
     times = [terms.starts_at + offset * _MICROSECOND for offset in offsets]
-    return tuple(map(Slice, range(1, len(times) + 1), quantities, times))
+    return tuple(map(Slice, count(1), quantities, times))
 
 
 def split_v2(terms: SplitTerms) -> tuple[Slice, ...]:
@@ -119,7 +120,7 @@ def split_v2(terms: SplitTerms) -> tuple[Slice, ...]:
     """
     quantities, offsets = _quantities_and_offsets(terms)
     times = map(terms.time_at, offsets)
-    return tuple(map(Slice, range(1, len(offsets) + 1), quantities, times))
+    return tuple(map(Slice, count(1), quantities, times))
 
 
 def _quantities_and_offsets(terms: SplitTerms) -> tuple[list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""The embedded server: processes run as the runtime, and data of earlier releases get the roles."""
+"""The embedded server: processes use the runtime role, and earlier databases get the roles."""
 
 from pathlib import Path
 from uuid import UUID

@@ -59,17 +59,17 @@ def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"anything"])
-def test_an_honest_order_that_offers_an_upgrade_is_placed_and_the_connection_closed(
+def test_a_valid_order_that_offers_an_upgrade_is_placed_and_the_connection_closed(
     served: PulseProcess, protocol: bytes
 ) -> None:
-    honest, after = order(), order()
+    valid, after = order(), order()
     offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
-    first = request_with(POST + JSON + offer, json.dumps(honest).encode())
+    first = request_with(POST + JSON + offer, json.dumps(valid).encode())
     second = request_with(POST + JSON, json.dumps(after).encode())
     answered = answers(send_raw(served.port, first + second))
     assert [answer.status for answer in answered] == [201]
     assert answered[0].headers["connection"] == "close"
-    assert is_stored(served, honest)
+    assert is_stored(served, valid)
     assert not is_stored(served, after)
 
 
@@ -133,9 +133,9 @@ def test_a_request_that_two_parsers_could_read_differently_is_400_and_ends_the_c
 def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
     served: PulseProcess, host: bytes
 ) -> None:
-    honest, hidden = order(), order()
+    valid, hidden = order(), order()
     for authority, request, status in (
-        (b"127.0.0.1", honest, 201),
+        (b"127.0.0.1", valid, 201),
         (b"evil.example", hidden, 403),
     ):
         head = b"POST http://" + authority + ORDERS.encode() + b" HTTP/1.1\r\nHost: " + host
@@ -143,7 +143,7 @@ def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
         closing = b"\r\nConnection: close\r\n" + JSON
         (answer,) = answers(send_raw(served.port, request_with(head + closing, content)))
         assert answer.status == status
-    assert is_stored(served, honest)
+    assert is_stored(served, valid)
     assert not is_stored(served, hidden)
 
 

@@ -81,8 +81,8 @@ def test_a_separate_gateway_survives_a_restart_of_the_api(
             assert cancelled.json()["order_queue_status"] == "CANCELLED"
             first.stop()
             for _ in range(3):
-                away = gateway.http.post("/api/orders", json=request, headers=headers)
-                fault(away, 503, "UNAVAILABLE")
+                unavailable = gateway.http.post("/api/orders", json=request, headers=headers)
+                fault(unavailable, 503, "UNAVAILABLE")
             fault(gateway.http.post(cancel, headers=headers), 503, "UNAVAILABLE")
             assert gateway.http.get("/health").status_code == 200
             second = PulseProcess(tmp_path, command=uvicorn, port=api_port, **settings)

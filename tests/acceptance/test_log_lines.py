@@ -84,10 +84,10 @@ def test_floods_of_invalid_requests_are_logged_rarely(
     with started(kind, tmp_path, database_url=module_database_url) as process:
         for _ in range(FLOOD):
             for sent in (GARBAGE, UPGRADE):
-                with socket.create_connection(("127.0.0.1", process.port), timeout=20) as stranger:
-                    stranger.sendall(sent)
-                    stranger.settimeout(20)
-                    stranger.recv(65_536)
+                with socket.create_connection(("127.0.0.1", process.port), timeout=20) as client:
+                    client.sendall(sent)
+                    client.settimeout(20)
+                    client.recv(65_536)
         warnings = [line for line in lines_of(process) if line["level"] == "warning"]
     of_server = [line for line in warnings if line["logger"] == "uvicorn"]
     assert len(of_server) < FLOOD / 3

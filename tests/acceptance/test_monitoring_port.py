@@ -34,7 +34,7 @@ def monitored(home: Path, url: str, **settings: Any) -> Iterator[tuple[PulseProc
         yield workers, client
 
 
-def test_workers_alone_have_metrics_and_health_there(
+def test_workers_alone_have_metrics_and_health_on_the_monitoring_port(
     tmp_path: Path, module_database_url: str
 ) -> None:
     with monitored(tmp_path, module_database_url) as (workers, client):

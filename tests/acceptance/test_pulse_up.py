@@ -101,7 +101,7 @@ def test_a_signal_stops_all_processes_and_the_next_start_has_the_data(
             assert "Traceback" not in process.logged
 
 
-def test_uvicorn_started_by_hand_stops_its_embedded_server_on_a_closed_terminal(
+def test_uvicorn_stops_its_embedded_server_when_its_terminal_is_closed(
     tmp_path: Path, data_dir: Path
 ) -> None:
     port = free_port()

@@ -22,12 +22,12 @@ def assert_refused(reason: str, tmp_path: Path, database_url: str) -> None:
 
 
 @pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this machine")
-def test_a_pooler_that_shares_sessions(conninfo: str, tmp_path: Path) -> None:
+def test_a_pooler_that_shares_sessions_ends_the_start(conninfo: str, tmp_path: Path) -> None:
     with pgbouncer(conninfo, pool_mode="transaction") as address:
         url = url_of(make_conninfo(address, password=PASSWORD))
         assert_refused("pooler in transaction or statement mode", tmp_path, url)
 
 
-def test_a_database_that_is_not_in_utf8(postgres: str, tmp_path: Path) -> None:
+def test_a_database_that_is_not_in_utf8_ends_the_start(postgres: str, tmp_path: Path) -> None:
     with database_in("LATIN1", postgres) as conninfo:
         assert_refused("encoding is LATIN1, Pulse needs UTF8", tmp_path, url_of(conninfo))

@@ -1,4 +1,4 @@
-"""`uvicorn main:app --reload`: it watches files without polling, and stops the server."""
+"""`uvicorn main:app --reload` watches files without polling, and stops the server."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.processes import (
 STARTED = "Application startup complete"
 
 
-def test_a_changed_file_starts_it_again_and_stopping_stops_the_embedded_server(
+def test_a_changed_file_restarts_the_process_and_a_stop_stops_the_embedded_server(
     tmp_path: Path, data_dir: Path
 ) -> None:
     application, port = tmp_path / "application", free_port()
@@ -27,7 +27,7 @@ def test_a_changed_file_starts_it_again_and_stopping_stops_the_embedded_server(
     process = PulseProcess(tmp_path, command=command, port=port, data_dir=data_dir, forked=False)
     try:
         process.until_serving()
-        assert "using WatchFiles" in process.logged  # the other one polls every file it sees
+        assert "using WatchFiles" in process.logged  # the other watcher polls every file
         with (application / "main.py").open("a") as source:
             source.write("# changed\n")
         until(lambda: process.logged.count(STARTED) == 2, "it is started again")

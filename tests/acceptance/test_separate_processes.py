@@ -19,7 +19,7 @@ RELEASED_SECONDS = 2.0
 
 
 @contextmanager
-def look_into(data_dir: Path) -> Iterator[Connection]:
+def connection_to(data_dir: Path) -> Iterator[Connection]:
     with (
         EmbeddedServer.acquire(data_dir) as server,
         psycopg.connect(server.conninfo, autocommit=True) as connection,
@@ -61,7 +61,7 @@ def test_an_api_without_workers_answers_pending_until_workers_come(
     with api_alone(tmp_path, data_dir=data_dir) as api:
         order_id = placed(api, "k1")
         assert api.order(order_id)["order_queue_status"] == "PENDING"
-        with look_into(data_dir) as connection:
+        with connection_to(data_dir) as connection:
             queued(connection, order_id)
         with workers_alone(tmp_path, data_dir=data_dir):
             api.until_completed(order_id)
@@ -122,13 +122,13 @@ def worker_stopped_in_mid_work(
     connection.execute("SELECT FROM pending_orders FOR UPDATE")
     with (
         workers_alone(tmp_path, data_dir=data_dir, poll_interval_seconds=0.1, **settings) as worker,
-        look_into(data_dir) as locking,
-        look_into(data_dir) as onlooker,
+        connection_to(data_dir) as locking,
+        connection_to(data_dir) as reading,
     ):
         locking.execute("BEGIN")
         locking.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
         connection.execute("ROLLBACK")
-        until(lambda: claim(onlooker), "the worker claims the order")
+        until(lambda: claim(reading), "the worker claims the order")
         worker.send_signal(signal.SIGSTOP)
         locking.execute("ROLLBACK")
         try:
@@ -143,7 +143,7 @@ def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
 ) -> None:
     with (
         api_alone(tmp_path, data_dir=data_dir, release_slices="false") as api,
-        look_into(data_dir) as connection,
+        connection_to(data_dir) as connection,
     ):
         order_id = placed(api, "k1")
         queued(connection, order_id)
@@ -163,7 +163,7 @@ def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
 def test_a_worker_frozen_beyond_the_timeout_changes_nothing_when_it_resumes(
     tmp_path: Path, data_dir: Path
 ) -> None:
-    with api_alone(tmp_path, data_dir=data_dir) as api, look_into(data_dir) as connection:
+    with api_alone(tmp_path, data_dir=data_dir) as api, connection_to(data_dir) as connection:
         order_id = placed(api, "k1")
         queued(connection, order_id)
         with worker_stopped_in_mid_work(tmp_path, data_dir, connection) as frozen:
@@ -193,7 +193,7 @@ def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data_
         ):
             for order_id in order_ids:
                 assert api.until_completed(order_id)["version"] == 2
-        with look_into(data_dir) as connection:
+        with connection_to(data_dir) as connection:
             (settled,) = connection.execute(
                 "SELECT count(*) FROM stored_events WHERE originator_version = 2"
             ).fetchall()

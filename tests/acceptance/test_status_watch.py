@@ -55,7 +55,7 @@ def lines(stream: IO[str], count: int) -> list[str]:
     return [stream.readline() for _ in range(count)]
 
 
-def test_in_a_pipe_there_is_a_line_each_time(module_database_url: str) -> None:
+def test_in_a_pipe_each_refresh_is_a_line(module_database_url: str) -> None:
     with watching(module_database_url) as process:
         first, second = lines(process.stdout, 2)
         end_by_ctrl_c(process)
@@ -67,7 +67,7 @@ def test_in_a_pipe_there_is_a_line_each_time(module_database_url: str) -> None:
         assert "\x1b" not in line
 
 
-def test_as_json_there_is_an_object_each_time(
+def test_with_json_each_refresh_is_an_object(
     module_database_url: str, served: PulseProcess
 ) -> None:
     with watching(module_database_url, "--json") as process:
@@ -108,7 +108,7 @@ def test_an_unreachable_server_is_one_message(options: tuple[str, ...]) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_every_is_for_watch() -> None:
+def test_the_option_every_is_refused_without_watch() -> None:
     ended = run_to_end(("-m", "pulse.cli", "status", "--every", "2"))
     assert ended.returncode == 2
     assert "--watch" in ended.stderr

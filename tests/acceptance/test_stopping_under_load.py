@@ -122,7 +122,7 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
         assert "Traceback" not in process.logged
     accepted = accepted_ids(answers)
     assert len(accepted) >= 1
-    assert 0 < pending_orders(conninfo) < BACKLOG + ORDERS, "the workers were in the midst of it"
+    assert 0 < pending_orders(conninfo) < BACKLOG + ORDERS, "the workers were busy"
     assert no_claim_is_left(conninfo)
     assert set(accepted.values()) <= stored_ids(conninfo)
     with (

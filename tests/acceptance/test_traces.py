@@ -111,7 +111,7 @@ def test_one_trace_leads_from_the_gateway_to_the_release_over_three_processes(
     assert lines.count(f'"w3c_trace_id":"{CALLERS_TRACE}"') == 2
 
 
-def test_health_checks_and_scrapes_have_no_spans_and_a_failure_has(
+def test_health_checks_and_scrapes_have_no_spans_and_a_failure_has_one(
     tmp_path: Path, module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with collector() as received:
@@ -141,7 +141,7 @@ def placed_despite(process: PulseProcess) -> str:
     return str(answer.headers["traceparent"])
 
 
-def test_an_unreachable_collector_costs_one_warning(
+def test_an_unreachable_collector_causes_one_warning(
     tmp_path: Path, module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = f"http://user:password@127.0.0.1:{free_port()}"
@@ -171,7 +171,7 @@ def test_exports_are_resumed_when_the_collector_is_back(
             until(lambda: "traces.export_restored" in process.logged, "and the log says so")
 
 
-def test_without_the_extra_an_endpoint_costs_one_warning(
+def test_without_the_extra_an_endpoint_causes_one_warning(
     tmp_path: Path, module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_to("http://127.0.0.1:4318", monkeypatch)

@@ -24,7 +24,7 @@ def served(
         yield process
 
 
-def test_it_serves_the_same_under_pulse(served: PulseProcess) -> None:
+def test_uvicorn_serves_the_same_under_pulse(served: PulseProcess) -> None:
     assert served.http.get("/internal/hello").json() == {"message": "Hello from Pulse"}
     until(lambda: served.http.get("/health/ready").status_code == 200, "it is ready")
     request = order()

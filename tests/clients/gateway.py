@@ -1,4 +1,4 @@
-"""A caller of the gateway, on the client that openapi-python-client makes.
+"""A caller of the gateway, on the client that openapi-python-client generates.
 
 `python gateway.py URL TOKEN`: the gateway at this URL, with a JWT. It prints what it found as JSON.
 """
@@ -86,7 +86,7 @@ def main(url: str, token: str) -> None:
     created = history.events[0]
     assert isinstance(created, OrderCreated), created
 
-    stranger = AuthenticatedClient(base_url=url, token="no token")
+    unauthenticated = AuthenticatedClient(base_url=url, token="no token")
     found = {
         "health": [health.status, hello.message],
         "request": request.to_dict(),
@@ -99,7 +99,7 @@ def main(url: str, token: str) -> None:
         "remaining": cancelled.quantities.remaining,
         "errors": [
             code_of(read_order.sync(NO_ORDER, client=client)),
-            code_of(place_order.sync(client=stranger, body=request)),
+            code_of(place_order.sync(client=unauthenticated, body=request)),
             code_of(cancel_order.sync(NO_ORDER, client=client)),
         ],
     }

@@ -1,5 +1,5 @@
 /**
- * A caller of the gateway, on the types that openapi-typescript makes.
+ * A caller of the gateway, on the types that openapi-typescript generates.
  *
  * `node gateway.js URL TOKEN`: the gateway at this URL, with a JWT. It prints what it found as JSON.
  */

@@ -1,7 +1,7 @@
-"""A service that previews, places and cancels an order, on the client of openapi-python-client.
+"""A service that previews, places and cancels an order, on a generated client.
 
-`python orders.py URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
-it found as JSON.
+openapi-python-client generates it. `python orders.py URL [TOKEN]`: the API at this URL, with a
+service token or without. It prints what it found as JSON.
 """
 
 import json
@@ -93,7 +93,7 @@ def code_of(answer: object) -> str:
 
 
 def wait_until_final(client: AnyClient, order_id: UUID) -> Order:
-    """The order once it is split and its first slice is out, or will never be."""
+    """The order once it is final and its first slice is not SCHEDULED any more."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         order = expect(read_order.sync(order_id, client=client))

@@ -1,5 +1,5 @@
 /**
- * A service that previews and places an order, follows it and cancels the rest, on the types that openapi-typescript makes.
+ * A service that previews and places an order, follows it and cancels the rest, on the types that openapi-typescript generates.
  *
  * `node orders.js URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
  * it found as JSON.
@@ -41,7 +41,7 @@ function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** The order once it is split and its first slice is out, or will never be. */
+/** The order once it is final and its first slice is not SCHEDULED any more. */
 async function waitUntilFinal(client: Api, order_id: string): Promise<Order> {
   const deadline = Date.now() + DEADLINE_MILLISECONDS;
   for (;;) {

@@ -23,7 +23,7 @@ _ORDER: Final = (
 )
 
 
-def _how_to_look(cluster: Cluster) -> str:
+def _usage(cluster: Cluster) -> str:
     patronictl = (PATRONI_ENVIRONMENT / "bin" / "patronictl").relative_to(ROOT)
     internal = _curl(f"{cluster.services_url}/internal/orders", SERVICE_TOKEN)
     public = _curl(f"{cluster.public_url}/api/orders", caller_token())
@@ -68,7 +68,7 @@ async def _run() -> None:
 async def _serve(stop: asyncio.Event) -> None:
     print("Starting the cluster, which takes about a minute ...")
     async with cluster_deployment(_HOME, Random(), readers=0) as deployment:
-        print(_how_to_look(deployment.cluster))
+        print(_usage(deployment.cluster))
         await stop.wait()
     print("Stopped.")
 

@@ -1,6 +1,6 @@
 """Three etcd, three Postgres under Patroni, and HAProxy: what Pulse runs on past one machine.
 
-The configuration is that of deploy/patroni and deploy/haproxy. Nothing here elects or fences.
+The configuration is that of deploy/patroni and deploy/haproxy. This code neither elects nor fences.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ class Host:
         self.is_on = True
 
     def power_off(self) -> None:
-        """Remove the host without a farewell: no peer receives a FIN or a reset."""
+        """Remove the host abruptly: no peer receives a FIN or a reset."""
         if self.is_on:
             network.unplug(self.name)
             network.remove_namespace(self.name)

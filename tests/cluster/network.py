@@ -103,7 +103,7 @@ def unplug(name: str) -> None:
 
 
 def remove_namespace(name: str) -> None:
-    """Kill its processes and remove it. Unplug it first, so that no peer hears of their end."""
+    """Kill its processes and remove it. Unplug it first, so that no peer gets a FIN."""
     kill_all(PREFIX + name)
     ip("-n", _SWITCH, "link", "delete", name)  # the namespace itself may take longer to go
     ip("netns", "delete", PREFIX + name)

@@ -93,7 +93,7 @@ class SplitMix64 {
 const MICROSECONDS_A_SECOND = 1_000_000n;
 const TIME = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)$/;
 
-/** Microseconds since 1970 of a time with its offset, or null if the text is none. */
+/** Microseconds since 1970 of a time with its offset, or null if the text is not a time. */
 function parseTime(text) {
   const match = typeof text === 'string' ? TIME.exec(text) : null;
   if (match === null) return null;

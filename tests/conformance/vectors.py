@@ -149,7 +149,7 @@ def _terms_with_sessions() -> Iterator[SplitTerms]:
 def _sessions(
     starts_at: datetime, lengths: Sequence[int], random: SplitMix64
 ) -> tuple[Session, ...]:
-    """Sessions that last so many microseconds from the start on, with gaps between them."""
+    """Sessions of these lengths in microseconds from the start on, with gaps between them."""
     sessions: list[Session] = []
     opens_at = starts_at
     for length in filter(None, lengths):

@@ -175,7 +175,7 @@ class Caller:
         raise AssertionError("unreachable: the loop has no end")
 
     async def cancel(self, key: str, order_id: UUID, scope: str = INTERNAL_SCOPE) -> int:
-        """Cancel an order, with retries like `place`; the status, 0 if it got no answer in time.
+        """Cancel an order, with retries like `place`; returns the status, 0 without an answer.
 
         The answer is in the ledger, to be compared with the log.
         """

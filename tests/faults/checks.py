@@ -78,7 +78,7 @@ class SealFiles(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, home: Path) -> "SealFiles":
-        """Anchors in this directory, and a key beside it, which a restored copy of a log shares."""
+        """Anchors in this directory, and a key next to it that restored copies of a log share."""
         key = home.parent / "seal.key"
         create_key_file(key, SigningKey.generate(f"pulse.invalid/{secrets.token_hex(8)}"))
         return cls(key, home / "anchors.txt")

@@ -19,9 +19,9 @@ class Row(msgspec.Struct, kw_only=True):
     """One fault's result. `broken` lists the promises that did not hold; empty means success.
 
     `recoveries` are seconds from a fault to the recovery as `promise` or `facts` define it. `late`
-    are the entries of `broken` that only missed a time limit. In a cluster they are the longest
-    times without an accepted order, `splits` those without a split order, and `leaders` the times
-    until Patroni has another primary.
+    are the entries of `broken` that only missed a time limit. In a cluster
+    `recoveries` are the longest times without an accepted order, `splits` those without a split
+    order, and `leaders` the times until Patroni has another primary.
     """
 
     fault: str
@@ -113,7 +113,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def cluster_table(rows: Sequence[Row]) -> str:
-    """The rows of a cluster as a Markdown table: no order accepted, none split, Patroni's own."""
+    """The rows of a cluster as a Markdown table, with the interruptions and Patroni's times."""
     head = (
         "fault", "injected", "orders", "lost", "doubled", "skipped",
         "none accepted: p50", "max", "none split: p50", "max", "Patroni: p50", "max", "",

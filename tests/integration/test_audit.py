@@ -68,7 +68,7 @@ def retried(conninfo: str, *arguments: str) -> str:
 
 
 def delete_from_log(conninfo: str, condition: str) -> None:
-    """As its owner can."""
+    """Delete events, as only the owner of the log can."""
     with psycopg.connect(as_superuser(conninfo)) as connection:
         connection.execute("ALTER TABLE stored_events DISABLE TRIGGER stored_events_append_only")
         connection.execute(f"DELETE FROM stored_events WHERE {condition}".encode())
@@ -185,7 +185,7 @@ async def test_parked_orders_and_foreign_events_and_what_is_not_projected_are_no
     assert (window.until, window.is_last, window.findings) == (6, True, ())
 
 
-async def test_it_goes_over_the_whole_log_window_by_window_and_starts_over(
+async def test_the_audit_reads_the_whole_log_window_by_window_and_starts_over(
     database: Database,
 ) -> None:
     created = await passed_over(database)
@@ -216,7 +216,7 @@ async def test_a_wide_gap_between_ids_is_one_window(database: Database) -> None:
         await due(database)
 
 
-async def test_what_a_rebuild_has_put_right_is_forgotten_wherever_the_pass_is(
+async def test_findings_that_a_rebuild_has_repaired_are_forgotten_wherever_the_pass_is(
     database: Database,
 ) -> None:
     await passed_over(database)
@@ -231,7 +231,7 @@ async def test_what_a_rebuild_has_put_right_is_forgotten_wherever_the_pass_is(
     assert await audit.kept_findings(10) == []
 
 
-async def test_the_newest_windows_go_backwards(database: Database) -> None:
+async def test_the_newest_windows_are_read_backwards(database: Database) -> None:
     write(database.conninfo, *stored(orders_created(5)))
     await project(database)
     audit = Audit(database, window_events=2)
@@ -241,7 +241,7 @@ async def test_the_newest_windows_go_backwards(database: Database) -> None:
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-def test_a_window_costs_a_window(conninfo: str, mode: PlanMode) -> None:
+def test_an_audit_of_a_window_reads_only_that_window(conninfo: str, mode: PlanMode) -> None:
     with psycopg.connect(conninfo) as connection:
         fill(connection, orders=3000)
         parameters = {

@@ -63,7 +63,7 @@ async def events_of(store: EventStore, created: OrderCreated) -> list[Event]:
 
 
 def released(scheduled: SlicesScheduled, created: OrderCreated, count: int) -> SlicesReleased:
-    """The first slices go out at the time of the last of them."""
+    """The release of the first `count` slices, at the time of the last of them."""
     return SlicesReleased(
         originator_id=created.originator_id,
         originator_version=3,
@@ -255,7 +255,7 @@ async def test_an_order_that_another_program_wrote_to_is_refused_and_not_tried_f
 async def test_an_order_of_newer_code_is_left_to_newer_processes(
     conninfo: str, orders: InProcessOrders
 ) -> None:
-    """It is not refused for good: newer processes may still release its slices."""
+    """It is not refused permanently: newer processes may still release its slices."""
     created = order_created()
     newer = StoredEvent(created.originator_id, 2, "pulse.domain:OrderAmended", b"{}")
     write(conninfo, *stored([created]), newer)

@@ -76,7 +76,7 @@ def test_special_sessions_are_named(calendar: Path) -> None:
     ]
 
 
-def test_an_instrument_that_is_not_mapped_is_called_so(calendar: Path) -> None:
+def test_an_instrument_that_is_not_mapped_is_reported_as_such(calendar: Path) -> None:
     ended = run_pulse(
         *("calendar", "show", "--date", "2026-03-02", "--instrument", "NSE:INFY"),
         market_calendar=calendar,
@@ -88,7 +88,7 @@ def test_an_instrument_that_is_not_mapped_is_called_so(calendar: Path) -> None:
     )
 
 
-def test_the_same_as_json(calendar: Path) -> None:
+def test_json_has_the_same_day(calendar: Path) -> None:
     ended = run_pulse(
         *("calendar", "show", "--date", "2026-03-02", "--instrument", "NSE:TCS", "--json"),
         market_calendar=calendar,

@@ -25,12 +25,12 @@ from tests.support.events import (
     stored,
 )
 
-NO_ORDER = "3f2a8c1e-0000-4000-8000-000000000001"
+UNKNOWN_ORDER_ID = "3f2a8c1e-0000-4000-8000-000000000001"
 AUTHOR = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 def released(created: OrderCreated, scheduled: SlicesScheduled, count: int) -> list[Event]:
-    """Each slice goes out at its time."""
+    """The releases of the first `count` slices, each at its time."""
     history: list[Event] = [created, scheduled]
     for s in scheduled.slices[:count]:
         history += settled(history, s.scheduled_at)
@@ -82,7 +82,7 @@ def test_released_slices_are_named(conninfo: str) -> None:
     assert all(len(line) <= 80 for line in ended.out.splitlines())
 
 
-def test_repeated_it_names_who_cancelled_and_changes_nothing(conninfo: str) -> None:
+def test_a_repeated_cancel_names_the_first_author_and_changes_nothing(conninfo: str) -> None:
     created = order_created()
     write(conninfo, *stored([created]))
     run_pulse("cancel", str(created.originator_id), "--reason", "first", conninfo=conninfo)
@@ -126,7 +126,7 @@ def test_the_other_processes_are_notified(conninfo: str) -> None:
         assert len(list(connection.notifies(timeout=20, stop_after=1))) == 1
 
 
-@pytest.mark.parametrize("order_id", [NO_ORDER, "ouk_1"])
+@pytest.mark.parametrize("order_id", [UNKNOWN_ORDER_ID, "ouk_1"])
 def test_an_unknown_order_is_one_error_line_and_exit_code_1(conninfo: str, order_id: str) -> None:
     ended = run_pulse("cancel", order_id, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (1, "")
@@ -171,7 +171,7 @@ def test_a_failed_append_is_one_line_with_advice_and_exit_code_1(
         raise error
 
     monkeypatch.setattr(InProcessOrders, "cancel", fail)
-    ended = run_pulse("cancel", NO_ORDER, conninfo=conninfo)
+    ended = run_pulse("cancel", UNKNOWN_ORDER_ID, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (1, "")
     assert ended.err.startswith(f"pulse: {words}")
     assert ended.err.endswith("; run this again\n")

@@ -55,7 +55,7 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=lambda a: ascii(" ".join(a))[:50])
-def test_an_argument(
+def test_control_characters_of_an_argument_are_escaped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], postgres: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -67,11 +67,11 @@ def test_an_argument(
 @pytest.mark.parametrize(
     "setting", ["host", "port", "data_dir", "log_level", "jwt_issuer", "api_base_url"]
 )
-def test_a_setting(setting: str) -> None:
+def test_control_characters_of_a_setting_are_escaped(setting: str) -> None:
     assert_safe(output_of("token", "--subject", "alice", **{setting: EVIL}))
 
 
-def test_what_is_stored(conninfo: str) -> None:
+def test_stored_control_characters_are_escaped(conninfo: str) -> None:
     created = [
         order_created(f"{number}{EVIL}", placed_by=EVIL, instrument=f"NSE:{EVIL}")
         for number in range(3)
@@ -97,7 +97,9 @@ def test_what_is_stored(conninfo: str) -> None:
         assert_safe(output_of(*command, conninfo=conninfo))
 
 
-def test_a_candidate_splitter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_control_characters_of_a_candidate_splitter_are_escaped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     source = f"""
 def raising(terms):
     raise LookupError({EVIL!r})
@@ -143,7 +145,7 @@ class EvilApi(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def test_a_file_of_orders_and_what_a_server_answers(tmp_path: Path) -> None:
+def test_control_characters_of_a_file_and_of_a_servers_answers_are_escaped(tmp_path: Path) -> None:
     file = tmp_path / f"evil\x1b[2J{EVIL[-4:]}.ndjson"
     good = {"order_unique_key": EVIL, "instrument": EVIL, "side": EVIL, "total_quantity": EVIL}
     file.write_bytes(json.dumps(good).encode() + b"\n\x1b[2J not JSON \x9b\n")

@@ -1,4 +1,4 @@
-"""`pulse doctor`: one line a check, with what to change."""
+"""`pulse doctor`: one line per check, with what to change."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def checks(exit_code: int, conninfo: str | None, **settings: object) -> dict[str
     return {check["name"]: check for check in found["checks"]}
 
 
-def test_every_check_is_made(conninfo: str, tmp_path: Path) -> None:
+def test_every_check_is_performed(conninfo: str, tmp_path: Path) -> None:
     found = run_pulse("doctor", "--json", conninfo=conninfo, data_dir=tmp_path)
     names = [check["name"] for check in json.loads(found.out)["checks"]]
     assert names == NAMES
@@ -93,7 +93,7 @@ def test_the_connections_of_all_processes_are_counted() -> None:
     assert "the 10 processes of `pulse up` take up to 140" in found.message
 
 
-def test_the_embedded_server_may_have_what_it_is_made_with() -> None:
+def test_the_embedded_server_passes_with_its_own_settings() -> None:
     facts = msgspec.structs.replace(GOOD, is_superuser=True, min_wal_mib=80)
     assert all(check.state == "ok" for check in check_server(Settings(), facts))
 

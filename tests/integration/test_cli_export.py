@@ -89,14 +89,14 @@ def test_an_interrupted_export_continues_where_it_stopped(
     exported(log, whole, *form)
     file = tmp_path / name
     with monkeypatch.context() as patch:
-        interrupted(patch, 10, DatabaseUnavailable("the server is away"))
+        interrupted(patch, 10, DatabaseUnavailable("the server is down"))
         ended = run_pulse("export", "-o", str(file), *form, conninfo=log)
     assert ended.exit_code == 1
     at = 16  # the first window
     assert (
         f"{file}.part has the log up to position {at}: continue it with --after {at}" in ended.err
     )
-    assert "the server is away" in ended.err
+    assert "the server is down" in ended.err
     assert not file.exists()
 
     part = file.with_name(f"{name}.part")
@@ -126,7 +126,7 @@ def test_a_partial_file_of_another_log_is_not_continued(
 ) -> None:
     file = tmp_path / "log.ndjson"
     with monkeypatch.context() as patch:
-        interrupted(patch, 10, DatabaseUnavailable("the server is away"))
+        interrupted(patch, 10, DatabaseUnavailable("the server is down"))
         run_pulse("export", "-o", str(file), conninfo=log)
     with psycopg.connect(log) as connection:
         connection.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
@@ -139,12 +139,14 @@ def test_a_partial_file_of_another_log_is_not_continued(
 def test_an_export_that_has_nothing_yet_leaves_no_file(
     log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupted(monkeypatch, 0, DatabaseUnavailable("the server is away"))
+    interrupted(monkeypatch, 0, DatabaseUnavailable("the server is down"))
     run_pulse("export", "-o", str(tmp_path / "x"), "--type", "TimedOut", conninfo=log)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_after_without_a_partial_file_begins_there(log: str, tmp_path: Path) -> None:
+def test_an_export_without_a_partial_file_begins_after_the_given_position(
+    log: str, tmp_path: Path
+) -> None:
     file = tmp_path / "rest.ndjson"
     exported(log, file, "--after", "40")
     assert positions(file.read_bytes()) == [41, 42, 43]

@@ -78,7 +78,7 @@ def test_check_names_what_waits_and_changes_nothing(
 
 
 @pytest.mark.usefixtures("later")
-def test_what_waits_for_the_old_processes_has_an_exit_code_of_its_own(conninfo: str) -> None:
+def test_revisions_that_wait_for_old_processes_have_a_separate_exit_code(conninfo: str) -> None:
     migrated = run_pulse("migrate", conninfo=conninfo)
     assert migrated.exit_code == 0, migrated.err
     waiting = [
@@ -101,7 +101,7 @@ def test_what_waits_for_the_old_processes_has_an_exit_code_of_its_own(conninfo: 
 
 
 @pytest.mark.parametrize(("oldest_code", "exit_code"), [(HEAD, 9), (HEAD + 1, 3)])
-def test_check_tells_a_newer_schema(conninfo: str, oldest_code: int, exit_code: int) -> None:
+def test_check_reports_a_newer_schema(conninfo: str, oldest_code: int, exit_code: int) -> None:
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "INSERT INTO pulse_schema VALUES (%s, 'tomorrow', %s)", (HEAD + 1, oldest_code)
@@ -111,7 +111,7 @@ def test_check_tells_a_newer_schema(conninfo: str, oldest_code: int, exit_code: 
     assert f"revision {HEAD + 1} (tomorrow)" in ended.out + ended.err
 
 
-def test_check_of_a_database_without_a_schema(empty_conninfo: str) -> None:
+def test_check_of_a_database_without_a_schema_names_every_revision(empty_conninfo: str) -> None:
     ended = run_pulse("migrate", "--check", conninfo=empty_conninfo)
     assert ended.exit_code == 7
     assert f"  {REVISIONS[0]}, before the processes are replaced" in ended.out
@@ -130,7 +130,9 @@ def test_without_data_nothing_is_created(tmp_path: Path, options: tuple[str, ...
     [("--check", "--sql"), ("--check", "--after"), ("--sql", "--roles"), ("--check", "--roles")],
     ids=" ".join,
 )
-def test_options_that_exclude_each_other(conninfo: str, options: tuple[str, ...]) -> None:
+def test_options_that_exclude_each_other_are_refused(
+    conninfo: str, options: tuple[str, ...]
+) -> None:
     ended = run_pulse("migrate", *options, conninfo=conninfo)
     assert ended.exit_code == 2
     assert "--check cannot be combined" in ended.err
@@ -205,7 +207,7 @@ def test_the_script_does_what_the_command_does(
 
 
 @pytest.mark.usefixtures("later")
-def test_the_script_stops_beside_a_process_of_older_code(conninfo: str) -> None:
+def test_the_script_stops_while_a_process_of_older_code_runs(conninfo: str) -> None:
     script = run_pulse("migrate", "--sql", "--after", conninfo=conninfo).out
     with (
         psycopg.connect(as_runtime(conninfo), application_name="pulse:pool@alpha:17"),

@@ -106,7 +106,7 @@ def test_the_advice_is_that_of_replay(conninfo: str) -> None:
         assert lines[at + 4].removeprefix("  what to do: ") in replayed
 
 
-def test_only_those_of_a_reason(conninfo: str) -> None:
+def test_failed_orders_are_filtered_by_reason(conninfo: str) -> None:
     created = fill(conninfo)
     assert ids(failed_json(conninfo, "--reason", "TOO_LATE")) == [created[2].originator_id]
     none = run_pulse("orders", "failed", "--reason", "NOTHING\x1b", conninfo=conninfo)

@@ -41,13 +41,13 @@ def test_the_same_seed_gives_the_same_quantities_and_a_random_one_is_named() -> 
     assert other["split_seed"] != first["split_seed"]
 
 
-def test_evenly_it_says_so() -> None:
+def test_an_even_schedule_is_labelled_even() -> None:
     ended = run_pulse(*PREVIEW, "--even")
     assert ended.out.splitlines()[0].endswith("100 shares in 5 slices over 60 min, evenly")
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--instrument", "RELIANCE", "expected EXCHANGE:SYMBOL"),
         ("--instrument", "NSE:\udcff", "expected EXCHANGE:SYMBOL"),
@@ -60,16 +60,16 @@ def test_evenly_it_says_so() -> None:
         ("--seed", "28CE6F2410645D51", "expected 16 hex digits"),
     ],
 )
-def test_a_wrong_order_is_one_line_and_2(option: str, value: str, told: str) -> None:
+def test_a_wrong_order_is_one_line_and_exit_code_2(option: str, value: str, message: str) -> None:
     ended = run_pulse(*PREVIEW, option, value)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert option in ended.err
     assert ended.err.count("\n") == 1
     assert ended.err.endswith("see `pulse preview --help`\n")
 
 
-def test_it_needs_no_database_and_no_valid_settings() -> None:
+def test_a_preview_needs_no_database_and_no_valid_settings() -> None:
     ended = run_pulse(*PREVIEW, database_url="postgresql://nobody@127.0.0.1:1/nowhere")
     assert (ended.exit_code, ended.err) == (0, "")
 
@@ -108,7 +108,7 @@ def test_a_start_is_the_start_of_the_window() -> None:
 
 
 @pytest.mark.usefixtures("with_calendar")
-def test_where_the_market_is_closed_it_says_when_the_window_fits() -> None:
+def test_if_the_market_is_closed_the_next_possible_window_is_named() -> None:
     ended = run_pulse(*PREVIEW, "--session-policy", "REJECT")
     assert (ended.exit_code, ended.out) == (1, "")
     assert "is not inside one trading session of NSE:RELIANCE; use another" in ended.err
@@ -116,7 +116,7 @@ def test_where_the_market_is_closed_it_says_when_the_window_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--start-at", "2026-01-01T00:00:00Z", "a time from now to 30 days ahead"),
         ("--start-at", "2026-01-01T00:00:00", "its offset from UTC"),
@@ -124,9 +124,9 @@ def test_where_the_market_is_closed_it_says_when_the_window_fits() -> None:
         ("--session-policy", "SKIP", "CLIP or NONE or REJECT or ROLL"),
     ],
 )
-def test_a_wrong_window_is_one_line_and_2(option: str, value: str, told: str) -> None:
+def test_a_wrong_window_is_one_line_and_exit_code_2(option: str, value: str, message: str) -> None:
     ended = run_pulse(*PREVIEW, option, value)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert option in ended.err
     assert ended.err.count("\n") == 1

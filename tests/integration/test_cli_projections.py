@@ -120,7 +120,9 @@ def test_a_rebuild_stopped_by_a_signal_leaves_the_live_queue_unchanged(
     assert (process.returncode, out) == (code, "")
     assert err == "pulse: interrupted; no partial change was left, run it again\n"
     assert rows(conninfo) == before
-    with psycopg.connect(conninfo, autocommit=True) as observer:  # Postgres ends sessions by itself
+    with psycopg.connect(
+        conninfo, autocommit=True
+    ) as observer:  # Postgres ends sessions asynchronously
         until(lambda: not rebuild_sessions(observer), "the stopped rebuild's session has ended")
     assert run_pulse("rebuild", conninfo=conninfo).exit_code == 0
     assert rows(conninfo) == before

@@ -82,7 +82,7 @@ def test_a_hundred_releases_are_a_hundred_lines(conninfo: str) -> None:
     assert lines[-1].startswith("  Slice 100 is the next: due at ")
 
 
-def test_what_is_left_of_an_order(conninfo: str) -> None:
+def test_the_remaining_shares_of_an_order_are_printed(conninfo: str) -> None:
     for created, words in (
         (order_created(), "Slice 1 is the next: due at"),
         (order_created(release=False), "Pulse does not release the slices of this order"),
@@ -111,7 +111,7 @@ def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
     assert "  sum 1,000,000,000 of 1,000,000,000 shares; every rule of a schedule holds" in lines
 
 
-def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:
+def test_json_equals_the_answer_of_the_api(conninfo: str) -> None:
     created = order_created()
     order_id = str(created.originator_id)
     write(conninfo, *stored([created, slices_scheduled(created)]))
@@ -220,7 +220,7 @@ def test_the_order_of_the_help_is_the_one_that_up_suggests() -> None:
     assert f"pulse replay {suggested}" in run_pulse("replay", "--help").out
 
 
-def test_the_machine_form_names_every_event(conninfo: str) -> None:
+def test_json_has_the_type_of_every_event(conninfo: str) -> None:
     created = order_created()
     write(conninfo, *stored([created, timed_out(created)]))
     ended = run_pulse("replay", str(created.originator_id), "--json", conninfo=conninfo)
@@ -318,7 +318,7 @@ def lived(conninfo: str) -> tuple[str, str]:
         ),
     ],
 )
-def test_the_past_of_an_order(
+def test_an_order_is_printed_as_of_a_place_in_its_past(
     lived: tuple[str, str], place: tuple[str, str], expected: str
 ) -> None:
     conninfo, order_id = lived
@@ -345,7 +345,7 @@ def test_the_past_of_an_order(
         (("--version", "1", "--position", "1"), 2, "position is given together with version"),
     ],
 )
-def test_a_place_that_does_not_exist(
+def test_a_place_that_does_not_exist_is_an_error(
     lived: tuple[str, str], place: tuple[str, ...], exit_code: int, message: str
 ) -> None:
     conninfo, order_id = lived

@@ -31,7 +31,7 @@ TERMS = SplitTerms(
 # The picture
 
 
-def test_a_schedule_is_drawn_a_bar_a_slice_and_needs_no_extra(
+def test_a_schedule_is_drawn_with_one_bar_per_slice_and_needs_no_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -74,7 +74,7 @@ def test_an_image_that_cannot_be_written_is_one_error_line_and_exit_code_1(tmp_p
     assert ended.err.startswith("pulse: the picture cannot be written: ")
 
 
-def test_as_json_the_slices_are_those_of_the_event() -> None:
+def test_the_slices_in_json_are_those_of_the_event() -> None:
     ended = run_pulse(*SHOW, "--seed", "7", "--json")
     answer = json.loads(ended.out)
     assert answer["seed"] == "0000000000000007"
@@ -109,7 +109,7 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--seed", "-1"), "or a whole number from 0 to 18446744073709551615"),
         (("--seed", str(2**64)), "or a whole number from 0 to "),
@@ -121,11 +121,11 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
     ],
 )
 def test_invalid_terms_are_one_error_line_and_exit_code_2(
-    arguments: tuple[str, ...], told: str
+    arguments: tuple[str, ...], message: str
 ) -> None:
     ended = run_pulse(*SHOW, *arguments)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -140,7 +140,7 @@ def test_every_rule_and_law_is_listed_with_its_sentence() -> None:
     assert listed == [[rule.__name__, rule_sentence(rule)] for rule in rules]
 
 
-def test_the_tables_of_the_documentation_are_made_of_the_rules() -> None:
+def test_the_tables_of_the_documentation_have_every_rule() -> None:
     page = (ROOT / "docs" / "reference" / "splitting.md").read_text(encoding="utf-8")
     tables: dict[str, tuple[Callable[..., object], ...]] = {
         "rule of a schedule": SCHEDULE_RULES,
@@ -165,14 +165,14 @@ def test_the_worked_example_fails_and_its_smallest_order_is_drawn() -> None:
     ended = run_pulse(*COMPARE, "pulse.testing:last_takes_the_rest", "--orders", "100")
     assert ended.exit_code == 1
     lines = ended.out.splitlines()
-    assert lines[0].startswith("pulse.testing:last_takes_the_rest over 3,100 orders, beside ")
+    assert lines[0].startswith("pulse.testing:last_takes_the_rest over 3,100 orders, compared with ")
     assert "  5 shares in 3 slices over 1 min, evenly, started at 2026-01-01T00:00:00Z" in lines
     assert "  quantities_stay_near_average: slice 3 has 3 shares, expected 1 to 2" in lines
     assert lines[-1].endswith("orders fail: 2 rules and 3 laws are broken. Nothing was written.")
 
 
 @pytest.mark.usefixtures("small_samples")
-def test_the_current_splitter_holds() -> None:
+def test_the_current_splitter_breaks_no_rule_or_law() -> None:
     ended = run_pulse(*COMPARE, "pulse.domain:split_v1", "--orders", "100")
     assert ended.exit_code == 0
     assert ended.out.startswith("pulse.domain:split_v1 over 3,100 orders")
@@ -201,7 +201,7 @@ def test_a_module_in_the_working_directory_is_found(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("split", "is not of the form MODULE:FUNCTION"),
         (":split", "is not of the form MODULE:FUNCTION"),
@@ -210,10 +210,10 @@ def test_a_module_in_the_working_directory_is_found(
         ("pulse.domain:MAX_SPLITS", "pulse.domain has no function MAX_SPLITS"),
     ],
 )
-def test_an_unknown_function_is_one_error_line_and_exit_code_2(name: str, told: str) -> None:
+def test_an_unknown_function_is_one_error_line_and_exit_code_2(name: str, message: str) -> None:
     ended = run_pulse(*COMPARE, name)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -277,7 +277,7 @@ def test_with_sessions_the_schedule_is_in_trading_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "option", "told"),
+    ("arguments", "option", "message"),
     [
         (("--start-at", "2026-03-02T15:00:00"), "--start-at", "with its offset"),
         (("--session", "2026-03-02T03:45:00Z"), "--session", "with its offset"),
@@ -286,8 +286,10 @@ def test_with_sessions_the_schedule_is_in_trading_time() -> None:
         (("--start-at", "2026-03-02T09:59:55Z", *SESSIONS[2:4]), "--session", "are too short"),
     ],
 )
-def test_wrong_sessions_are_wrong_usage(arguments: tuple[str, ...], option: str, told: str) -> None:
+def test_wrong_sessions_are_wrong_usage(
+    arguments: tuple[str, ...], option: str, message: str
+) -> None:
     ended = run_pulse(*SHOW, *arguments)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert told in ended.err
+    assert message in ended.err
     assert option in ended.err

@@ -31,7 +31,7 @@ from tests.support.events import (
 
 @contextmanager
 def present(conninfo: str, worker: str) -> Iterator[None]:
-    """That worker is present, as one that lives is."""
+    """Make that worker present, as a running one is."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "SELECT pg_advisory_lock_shared(%s::integer, hashtext(%s))", (PRESENCE_CLASS, worker)

@@ -86,7 +86,7 @@ def test_a_duration_is_printed_in_its_two_largest_units(seconds: float, text: st
     assert format_duration(seconds) == text
 
 
-def test_what_cannot_be_printed_is_escaped() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     assert printable("a\x1b[31m\u202eb\n") == r"a\x1b[31m\u202eb\n"
     assert printable("\ud800\x9b\U000e0001 é 株") == r"\ud800\x9b\U000e0001 é 株"
     assert printable_lines("a\x1b\nb\r") == "a\\x1b\nb\\r"

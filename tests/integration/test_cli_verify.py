@@ -32,7 +32,7 @@ ORDERS = 700
 UNSEALED = "the log is not sealed: a history that was replaced as a whole would not be found\n"
 
 
-def told_of_the_log(ended: Ended) -> str:
+def output_about_the_log(ended: Ended) -> str:
     """The output without the line about the seal; these logs are not sealed."""
     assert UNSEALED in ended.out
     return ended.out.replace(UNSEALED, "")
@@ -82,7 +82,7 @@ def test_one_edited_quantity_among_several_pages_is_found(
     assert re.fullmatch(
         rf"1,400 events of {ORDERS} orders verified up to position 1,400 in [0-9.]+ s, "
         rf"{ORDERS} schedules of {slices:,} slices derived again: nothing was found\n",
-        told_of_the_log(proved),
+        output_about_the_log(proved),
     )
     assert proved.exit_code == 0
 
@@ -96,7 +96,7 @@ def test_one_edited_quantity_among_several_pages_is_found(
     assert found.exit_code == 1
     was = split.slices[2]
     at = msgspec.to_builtins(was.scheduled_at)
-    first, last = told_of_the_log(found).splitlines()
+    first, last = output_about_the_log(found).splitlines()
     assert first == (
         f"position 1,304: order {created.originator_id}: "
         "the schedule differs from the one derived from its creation: "
@@ -109,7 +109,7 @@ def test_one_edited_quantity_among_several_pages_is_found(
     assert in_full.out.splitlines()[1].startswith("  quantities_sum_to_total: quantities sum to ")
 
 
-def test_the_way_is_shown_in_positions_on_stderr(
+def test_progress_is_shown_in_positions_on_stderr(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(conninfo, *stored([event for n in range(20) for event in completed(n)]))
@@ -136,7 +136,7 @@ def reorder(state: dict[str, Any]) -> None:
     state["slices"] = [dict(reversed(list(s.items()))) for s in state["slices"]]
 
 
-def spoil(state: dict[str, Any]) -> None:
+def make_unreadable(state: dict[str, Any]) -> None:
     state["slices"][0]["quantity"] = "many"
 
 
@@ -148,7 +148,7 @@ ALTERATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (move, "slice 2 is stored as number 2, "),
     (renumber, "stored with splitter version 2, but the creation has 1"),
     (reorder, "the stored bytes of SlicesScheduled at version 2 are not those that Pulse writes"),
-    (spoil, "the event cannot be read: version 2 of stream "),
+    (make_unreadable, "the event cannot be read: version 2 of stream "),
 ]
 
 
@@ -156,16 +156,16 @@ def name_of(value: object) -> str:
     return getattr(value, "__name__", str(value))
 
 
-@pytest.mark.parametrize(("change", "told"), ALTERATIONS, ids=name_of)
+@pytest.mark.parametrize(("change", "message"), ALTERATIONS, ids=name_of)
 def test_every_alteration_of_a_schedule_has_its_own_message(
-    conninfo: str, change: Callable[[dict[str, Any]], None], told: str
+    conninfo: str, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     created, split = completed(7)
     write(conninfo, *stored([created, split]))
     altered(conninfo, created.originator_id, change)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.out.splitlines()[0]
+    assert message in ended.out.splitlines()[0]
 
 
 CREATIONS: list[tuple[dict[str, Any], str]] = [
@@ -188,15 +188,15 @@ CREATIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), CREATIONS, ids=str)
+@pytest.mark.parametrize(("change", "message"), CREATIONS, ids=str)
 def test_a_creation_that_was_altered_does_not_derive_the_schedule(
-    conninfo: str, change: dict[str, Any], told: str
+    conninfo: str, change: dict[str, Any], message: str
 ) -> None:
     created, split = completed(7)
     write(conninfo, *stored([msgspec.structs.replace(created, **change), split]))
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.out.splitlines()[0]
+    assert message in ended.out.splitlines()[0]
 
 
 def test_a_schedule_without_a_creation_is_reported_and_the_others_are_verified(
@@ -220,7 +220,7 @@ def test_foreign_events_and_orders_without_a_schedule_are_passed_over(conninfo: 
 def test_an_empty_log_verifies_nothing(conninfo: str) -> None:
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
-    assert told_of_the_log(ended).startswith("0 events of 0 orders verified up to position 0 ")
+    assert output_about_the_log(ended).startswith("0 events of 0 orders verified up to position 0 ")
 
 
 def test_no_position_is_passed_over_however_it_was_altered(conninfo: str) -> None:
@@ -352,7 +352,7 @@ def test_an_event_that_breaks_the_law_is_named_with_its_position_and_the_reason(
     altered(conninfo, order_id, change, version=version)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    line, last = told_of_the_log(ended).splitlines()
+    line, last = output_about_the_log(ended).splitlines()
     assert line.startswith(
         f"position {version}: order {order_id}: the event cannot follow the ones before it: "
         f"{type(history[version - 1]).__name__} at version {version} of order {order_id} "
@@ -404,7 +404,7 @@ def test_a_second_schedule_is_found(conninfo: str) -> None:
     assert "cannot follow: the order already has an outcome" in ended.out
 
 
-def test_orders_can_be_proved_by_name(conninfo: str) -> None:
+def test_single_orders_can_be_verified_by_id(conninfo: str) -> None:
     first, second = completed(MAX_SPLITS), completed(3)
     pending = order_created("ouk_pending")
     write(conninfo, *stored([*first, *second, pending]))
@@ -418,7 +418,7 @@ def test_orders_can_be_proved_by_name(conninfo: str) -> None:
     )
 
 
-def test_as_json_it_says_the_same(conninfo: str) -> None:
+def test_json_has_the_same_findings(conninfo: str) -> None:
     created, split = completed(7)
     write(conninfo, *stored([created, split, *completed(8)]))
     altered(conninfo, created.originator_id, shorten)
@@ -437,10 +437,10 @@ def test_as_json_it_says_the_same(conninfo: str) -> None:
     assert {"slices_are_numbered", "quantities_sum_to_total", "window_is_filled"} <= rules
 
 
-# What it cannot speak for
+# What it cannot verify
 
 
-def spoil_creation(state: dict[str, Any]) -> None:
+def make_creation_unreadable(state: dict[str, Any]) -> None:
     state["total_quantity"] = "many"
 
 
@@ -451,7 +451,7 @@ def of_newer_code(state: dict[str, Any]) -> None:
 def test_orders_that_cannot_be_read_are_counted_and_the_exit_code_is_1(conninfo: str) -> None:
     unreadable, newer, tomorrow = (order_created(f"stuck_{n}") for n in range(3))
     write(conninfo, *stored([unreadable, newer, *completed(2), tomorrow]))
-    altered(conninfo, unreadable.originator_id, spoil_creation, version=1)
+    altered(conninfo, unreadable.originator_id, make_creation_unreadable, version=1)
     altered(conninfo, newer.originator_id, of_newer_code, version=1)
     write(conninfo, foreign_event(tomorrow.originator_id, 2), foreign_event())
     with psycopg.connect(conninfo) as connection:
@@ -464,14 +464,14 @@ def test_orders_that_cannot_be_read_are_counted_and_the_exit_code_is_1(conninfo:
 
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    *lines, last = told_of_the_log(ended).splitlines()
+    *lines, last = output_about_the_log(ended).splitlines()
     assert last.endswith("3 findings (2 NEWER_CODE, 1 UNREADABLE)")
-    told = {line.split(": ")[1]: line for line in lines}
-    assert set(told) == {f"order {one.originator_id}" for one in (unreadable, newer, tomorrow)}
+    findings = {line.split(": ")[1]: line for line in lines}
+    assert set(findings) == {f"order {one.originator_id}" for one in (unreadable, newer, tomorrow)}
     cannot = "the event cannot be read: version 1 of "
-    assert cannot in told[f"order {unreadable.originator_id}"]
-    assert "not verified: this needs newer code: " in told[f"order {newer.originator_id}"]
-    assert "pulse.domain:OrderPaused" in told[f"order {tomorrow.originator_id}"]
+    assert cannot in findings[f"order {unreadable.originator_id}"]
+    assert "not verified: this needs newer code: " in findings[f"order {newer.originator_id}"]
+    assert "pulse.domain:OrderPaused" in findings[f"order {tomorrow.originator_id}"]
 
     alone = run_pulse(*VERIFY, str(newer.originator_id), conninfo=conninfo)
     assert alone.exit_code == 1
@@ -482,7 +482,7 @@ def test_parked_orders_are_counted_and_the_exit_code_is_1(conninfo: str) -> None
     created = order_created("parked")
     good = completed(2)
     write(conninfo, *stored([created, *good]))
-    altered(conninfo, created.originator_id, spoil_creation, version=1)
+    altered(conninfo, created.originator_id, make_creation_unreadable, version=1)
     projected(conninfo)
 
     ended = run_pulse(*VERIFY, conninfo=conninfo)
@@ -518,7 +518,7 @@ def test_schedules_in_sessions_are_verified(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"session_policy": "CLIP"}, "CLIP was asked for and ROLL applied"),
         ({"applied_policy": "NONE", "session_policy": None}, "do not belong to the policy NONE"),
@@ -538,12 +538,12 @@ def test_schedules_in_sessions_are_verified(conninfo: str) -> None:
         ),
     ],
 )
-def test_an_altered_window_is_found(conninfo: str, changes: dict[str, Any], told: str) -> None:
+def test_an_altered_window_is_found(conninfo: str, changes: dict[str, Any], message: str) -> None:
     write(conninfo, *stored([ROLLED, slices_scheduled(ROLLED)]))
     altered(conninfo, ROLLED.originator_id, lambda state: state.update(changes), version=1)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.out
+    assert message in ended.out
 
 
 def test_a_window_of_no_sessions_that_was_moved_is_found(conninfo: str) -> None:

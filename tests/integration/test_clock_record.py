@@ -61,10 +61,10 @@ async def test_offsets_that_could_not_be_written_are_in_the_next_row(
     _, watch, record = recording(database)
     await watch.run_once()
     with psycopg.connect(conninfo, autocommit=True) as owner:
-        owner.execute("ALTER TABLE clock_offsets RENAME TO away")
+        owner.execute("ALTER TABLE clock_offsets RENAME TO renamed")
         with pytest.raises(DatabaseUnavailable):
             await record.run_once()
-        owner.execute("ALTER TABLE away RENAME TO clock_offsets")
+        owner.execute("ALTER TABLE renamed RENAME TO clock_offsets")
     await watch.run_once()
     await record.run_once()
     ((_, _, count, _, _),) = await fetch(database, ROWS)

@@ -31,7 +31,7 @@ from tests.support.splitting import (
 
 pytestmark = pytest.mark.timing
 
-MOST_SECONDS = 1.0
+MAX_OFFSET_SECONDS = 1.0
 T = TypeVar("T")
 
 
@@ -49,7 +49,9 @@ class Host:
     def monotonic(self) -> float:
         return time.monotonic() + self.monotonic_seconds + self.both_seconds
 
-    def watch(self, database: Database, *, max_offset_seconds: float = MOST_SECONDS) -> ClockWatch:
+    def watch(
+        self, database: Database, *, max_offset_seconds: float = MAX_OFFSET_SECONDS
+    ) -> ClockWatch:
         return ClockWatch(
             database, self.wall, max_offset_seconds=max_offset_seconds, monotonic=self.monotonic
         )
@@ -82,14 +84,14 @@ def watch(database: Database, *, off_by: float) -> ClockWatch:
     return ClockWatch(
         database,
         lambda: datetime.now(UTC) + timedelta(seconds=off_by),
-        max_offset_seconds=MOST_SECONDS,
+        max_offset_seconds=MAX_OFFSET_SECONDS,
     )
 
 
 async def test_a_correct_clock_has_no_fault(database: Database) -> None:
     clock_watch = watch(database, off_by=0)
     offset = await clock_watch.run_once()
-    assert abs(offset) < MOST_SECONDS
+    assert abs(offset) < MAX_OFFSET_SECONDS
     assert clock_watch.fault is None
 
 
@@ -139,7 +141,7 @@ async def test_the_first_stamp_after_a_step_of_the_clock_is_refused(
     with pytest.raises(ClockOff, match="clock was set"):
         clock_watch.corrected()
     assert clock_watch.fault is not None
-    assert await clock_watch.remeasure.wait(0), "a measurement is asked for"
+    assert await clock_watch.remeasure.wait(0), "a measurement is requested"
 
 
 async def test_after_a_step_the_next_measurement_decides(
@@ -156,7 +158,7 @@ async def test_after_a_step_the_next_measurement_decides(
     with pytest.raises(ClockOff, match="clock was set by -3"):
         clock_watch.stamp()
     await clock_watch.run_once()
-    assert abs((clock_watch.stamp() - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+    assert abs((clock_watch.stamp() - datetime.now(UTC)).total_seconds()) < MAX_OFFSET_SECONDS
     assert clock_watch.fault is None
 
 
@@ -206,7 +208,7 @@ async def test_corrected_timestamps_are_of_the_databases_clock(
     host.wall_seconds = seconds
     clock_watch = host.watch(database)
     await clock_watch.run_once()
-    assert abs((clock_watch.corrected() - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+    assert abs((clock_watch.corrected() - datetime.now(UTC)).total_seconds()) < MAX_OFFSET_SECONDS
 
 
 async def test_a_worker_releases_claims_while_its_clock_is_unmeasured(
@@ -225,7 +227,7 @@ async def test_a_worker_releases_claims_while_its_clock_is_unmeasured(
         await clock_watch.run_once()
         assert (await worker.run_once()).results == {SplitResult.COMPLETED: 1}
         _, outcome = await events_of(store, created.originator_id)
-        assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+        assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MAX_OFFSET_SECONDS
 
 
 async def test_the_monitor_times_out_nothing_while_its_clock_is_unmeasured(
@@ -248,4 +250,4 @@ async def test_the_monitor_times_out_nothing_while_its_clock_is_unmeasured(
         await clock_watch.run_once()
         assert (await monitor.run_once()).timed_out == 1
         _, outcome = await events_of(store, created.originator_id)
-        assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+        assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MAX_OFFSET_SECONDS

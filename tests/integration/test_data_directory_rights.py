@@ -19,8 +19,8 @@ from tests.support.cli import run_pulse
 from tests.support.processes import free_port
 
 FAST = {"fsync": "off"}
-STRANGER = 12345
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+OTHER_UID = 12345
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def accepted(data_dir: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o757, 0o770, 0o702])
-def test_a_directory_that_others_may_write(base: Path, mode: int) -> None:
+def test_a_data_directory_that_others_may_write_is_refused(base: Path, mode: int) -> None:
     data_dir = base / "data"
     data_dir.mkdir()
     data_dir.chmod(mode)
@@ -63,7 +63,7 @@ def test_a_directory_that_others_may_write(base: Path, mode: int) -> None:
 
 
 @needs_root
-def test_the_servers_own_directory_in_it(base: Path) -> None:
+def test_a_server_directory_that_others_may_write_is_refused(base: Path) -> None:
     home = base / "data" / "postgres"
     home.mkdir(parents=True)
     home.chmod(0o777)
@@ -72,7 +72,7 @@ def test_the_servers_own_directory_in_it(base: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_directory_above_that_lets_others_put_another_one_in_its_place(
+def test_a_parent_directory_that_lets_others_replace_the_data_directory_is_refused(
     base: Path, *, exists: bool
 ) -> None:
     above = base / "above"
@@ -87,26 +87,26 @@ def test_a_directory_above_that_lets_others_put_another_one_in_its_place(
 
 
 @needs_root
-def test_a_directory_of_another_user_where_anyone_could_have_made_it(base: Path) -> None:
+def test_a_directory_of_another_user_in_a_sticky_directory_is_refused(base: Path) -> None:
     base.chmod(0o1777)
     data_dir = base / "data"
     data_dir.mkdir()
-    os.chown(data_dir, STRANGER, STRANGER)
+    os.chown(data_dir, OTHER_UID, OTHER_UID)
     said = refused(data_dir)
-    assert f"belongs to uid {STRANGER}" in said
+    assert f"belongs to uid {OTHER_UID}" in said
     assert f"chown -h root {data_dir}" in said
 
 
 @needs_root
-def test_a_directory_above_of_another_user(base: Path) -> None:
+def test_a_parent_directory_of_another_user_is_refused(base: Path) -> None:
     above = base / "above"
     (above / "data").mkdir(parents=True)
-    os.chown(above, STRANGER, STRANGER)
-    assert f"the directory {above} belongs to uid {STRANGER}" in refused(above / "data")
+    os.chown(above, OTHER_UID, OTHER_UID)
+    assert f"the directory {above} belongs to uid {OTHER_UID}" in refused(above / "data")
 
 
 @needs_root
-def test_a_link_of_another_user(base: Path) -> None:
+def test_a_link_of_another_user_is_refused(base: Path) -> None:
     real = base / "real"
     real.mkdir()
     for link, data_dir in (
@@ -114,14 +114,14 @@ def test_a_link_of_another_user(base: Path) -> None:
         (base / "links", base / "links" / "data"),
     ):
         link.symlink_to(real)
-        os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
-        assert f"{link} belongs to uid {STRANGER}" in refused(data_dir)
+        os.chown(link, OTHER_UID, OTHER_UID, follow_symlinks=False)
+        assert f"{link} belongs to uid {OTHER_UID}" in refused(data_dir)
         os.chown(link, 0, 0, follow_symlinks=False)
     accepted(base / "link")
 
 
 @needs_root
-def test_a_link_to_where_others_may_write(base: Path) -> None:
+def test_a_link_to_a_directory_that_others_may_write_is_refused(base: Path) -> None:
     target = base / "target"
     target.mkdir()
     target.chmod(0o777)

@@ -37,7 +37,7 @@ async def exhausted(conninfo: str, limits: PostgresLimits) -> AsyncIterator[Data
         await until(has_both, "the pool has opened both connections")
         async with database.connection(), database.connection():
             with pytest.raises(DatabaseUnavailable):
-                await database.read(one)
+                await database.read(select_one)
         yield database
     finally:
         await database.close()
@@ -48,7 +48,7 @@ def owner(database: Database) -> Database:
     return Database(as_superuser(database.conninfo), pool_size=1)
 
 
-async def one(connection: Connection) -> int:
+async def select_one(connection: Connection) -> int:
     cursor = await connection.execute("SELECT 1")
     row = await cursor.fetchone()
     return 0 if row is None else int(row[0])
@@ -69,11 +69,11 @@ async def test_after_a_checkout_timeout_callers_fail_fast(
     async with exhausted(conninfo, LASTING) as database:
         async with database.connection(), database.connection():
             began = time.monotonic()
-            waiting = [database.read(one) for _ in range(20)]
+            waiting = [database.read(select_one) for _ in range(20)]
             refused = await asyncio.gather(*waiting, return_exceptions=True)
             assert time.monotonic() - began < LASTING.checkout_seconds
         assert {type(outcome) for outcome in refused} == {DatabaseUnavailable}
-        assert await database.read(one) == 1
+        assert await database.read(select_one) == 1
 
 
 async def test_callers_wait_again_after_a_time_without_checkout_timeouts(conninfo: str) -> None:
@@ -81,7 +81,7 @@ async def test_callers_wait_again_after_a_time_without_checkout_timeouts(conninf
         await asyncio.sleep(PASSING.exhausted_seconds)
         async with database.connection():
             async with database.connection():
-                waiting = asyncio.ensure_future(database.read(one))
+                waiting = asyncio.ensure_future(database.read(select_one))
                 await asyncio.sleep(5 * PASSING.exhausted_checkout_seconds)
                 assert not waiting.done()
             assert await waiting == 1

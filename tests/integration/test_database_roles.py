@@ -56,7 +56,7 @@ def _connections(conninfo: str) -> Iterator[dict[str, psycopg.Connection]]:
         "owner": ROLES.owner,
         "runtime": ROLES.runtime,
         "reader": ROLES.reader,
-        "stranger": None,
+        "no_member": None,
     }
     names = {role: f"{role}_{uuid4().hex[:8]}" for role in groups}
     opened: dict[str, psycopg.Connection] = {}
@@ -137,7 +137,7 @@ def expected(role: str, one: Documented, attempt: Attempt) -> bool:
             return False
 
 
-@pytest.mark.parametrize("role", ["owner", "runtime", "reader", "stranger"])
+@pytest.mark.parametrize("role", ["owner", "runtime", "reader", "no_member"])
 def test_each_role_can_execute_the_statements_that_the_page_permits(
     connections: dict[str, psycopg.Connection], role: str
 ) -> None:
@@ -153,7 +153,7 @@ def test_each_role_can_execute_the_statements_that_the_page_permits(
     assert tried > 400
 
 
-@pytest.mark.parametrize("role", ["owner", "runtime", "reader", "stranger"])
+@pytest.mark.parametrize("role", ["owner", "runtime", "reader", "no_member"])
 @pytest.mark.parametrize("statement", ELSEWHERE)
 def test_only_the_owner_can_create_objects(
     connections: dict[str, psycopg.Connection], role: str, statement: str
@@ -161,7 +161,7 @@ def test_only_the_owner_can_create_objects(
     assert (refusal(connections[role], statement) is None) == (role == "owner")
 
 
-@pytest.mark.parametrize("role", ["runtime", "reader", "stranger"])
+@pytest.mark.parametrize("role", ["runtime", "reader", "no_member"])
 @pytest.mark.parametrize("statement", FORBIDDEN)
 def test_no_role_but_the_owner_can_extend_its_rights(
     connections: dict[str, psycopg.Connection], role: str, statement: str

@@ -77,7 +77,7 @@ def an_order(**changes: Any) -> OrderCreated:
     return order_created(total_quantity=30, num_splits=3, **changes)
 
 
-async def test_a_slice_is_listed_with_what_tells_whether_it_is_released(
+async def test_a_slice_is_listed_with_the_facts_that_decide_its_release(
     database: Database, due: DueSlices
 ) -> None:
     first = an_order(order_unique_key="first", placed_by="desk")

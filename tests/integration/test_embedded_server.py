@@ -332,7 +332,7 @@ def test_an_ordinary_user_runs_it_with_files_of_their_own(open_dir: Path, user: 
 
 
 @needs_root
-def test_an_existing_cluster_is_run_as_its_owner_even_by_root(open_dir: Path) -> None:
+def test_root_runs_an_existing_cluster_as_its_owner(open_dir: Path) -> None:
     nobody = system_account("nobody")
     assert nobody is not None
     os.chown(open_dir, nobody.uid, nobody.gid)
@@ -383,19 +383,19 @@ def test_lock_files_with_the_pid_of_another_process_are_ignored(data_dir: Path) 
         place = ServerPaths.under(data_dir)
         with subprocess.Popen(
             ["sleep", "600"], user=owner.st_uid if os.geteuid() == 0 else None
-        ) as stranger:
+        ) as other_process:
             try:
                 for file in (
                     place.cluster / "postmaster.pid",
                     place.sockets / ".s.PGSQL.5432.lock",
                 ):
                     rest = file.read_text().split("\n", 1)[1]
-                    file.write_text(f"{stranger.pid}\n{rest}")
+                    file.write_text(f"{other_process.pid}\n{rest}")
                 assert server.ensure_running() is True
                 assert ask(server.conninfo, "SELECT 1") == "1"
-                assert stranger.poll() is None
+                assert other_process.poll() is None
             finally:
-                stranger.kill()
+                other_process.kill()
 
 
 @linux_only
@@ -462,7 +462,7 @@ def test_a_process_that_starts_while_the_last_one_stops_has_a_server(data_dir: P
         assert not runs(data_dir)
 
 
-def test_two_processes_that_find_it_dead_start_it_once(data_dir: Path) -> None:
+def test_two_processes_that_find_the_server_dead_start_it_once(data_dir: Path) -> None:
     with Worker(data_dir) as left, Worker(data_dir) as right:
         left.ask("acquire")
         right.ask("acquire")
@@ -513,7 +513,7 @@ def test_a_forked_child_neither_keeps_nor_stops_the_server(data_dir: Path) -> No
     if child == 0:
         os.close(writer)
         server.release()
-        os.read(reader, 1)  # lives until its parent has let go
+        os.read(reader, 1)  # lives until its parent has released the server
         os._exit(0)
     try:
         assert ask(server.conninfo, "SELECT 1") == "1"

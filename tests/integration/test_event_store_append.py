@@ -124,7 +124,7 @@ async def test_a_batch_is_never_larger_than_its_bound(database: Database) -> Non
     assert commits.count >= 10
 
 
-async def test_conflicts_cost_no_statements_of_their_own(database: Database) -> None:
+async def test_conflicts_cause_no_further_statements(database: Database) -> None:
     taken = foreign_events(10)
     async with (
         proxied(database.conninfo) as proxy,
@@ -136,7 +136,9 @@ async def test_conflicts_cost_no_statements_of_their_own(database: Database) -> 
         assert len(proxy.request_sizes) - before <= 2
 
 
-async def test_what_waits_when_the_process_stops_is_still_written(database: Database) -> None:
+async def test_appends_that_wait_when_the_process_stops_are_still_written(
+    database: Database,
+) -> None:
     events = foreign_events(50)
     appender = Appender(lambda: database.connect("appender"), on_commit=nothing, limits=PATIENT)
     appends = [asyncio.ensure_future(appender.append([event])) for event in events]

@@ -70,11 +70,11 @@ async def test_without_an_answer_in_time_each_outcome_is_unknown_or_refused(
         assert [type(outcome) for outcome in outcomes] == kinds
         await unlock(lock)
 
-        async def three_stand() -> bool:
+        async def three_are_stored() -> bool:
             return len(await stored_log(database)) == 3
 
-        await until(three_stand, "what was under way is written")
-    assert await three_stand()
+        await until(three_are_stored, "the appends in progress are written")
+    assert await three_are_stored()
 
 
 async def test_a_cancelled_caller_frees_its_place_in_the_queue(database: Database) -> None:
@@ -89,4 +89,4 @@ async def test_a_cancelled_caller_frees_its_place_in_the_queue(database: Databas
         await asyncio.sleep(0)
         await unlock(lock)
         assert [type(outcome) for outcome in await later] == [tuple] * 10
-    assert len(await stored_log(database)) == 11, "the first of those that hung up was under way"
+    assert len(await stored_log(database)) == 11, "the first cancelled append was in progress"

@@ -24,10 +24,10 @@ from tests.support.log import (
 )
 from tests.support.proxy import Fault, proxied
 
-HASTY = AppendLimits(answer_seconds=0.3)
+SHORT_DEADLINE = AppendLimits(answer_seconds=0.3)
 
 
-async def test_a_caller_cancelled_before_its_batch_leaves_nothing(database: Database) -> None:
+async def test_an_append_cancelled_before_its_batch_is_not_written(database: Database) -> None:
     events = foreign_events(3)
     async with log_locked(database) as lock, running_appender(database) as appender:
         first = asyncio.ensure_future(appender.append([events[0]]))
@@ -45,7 +45,7 @@ async def test_a_caller_cancelled_before_its_batch_leaves_nothing(database: Data
     }
 
 
-async def test_a_caller_cancelled_within_its_batch_hurts_no_other(database: Database) -> None:
+async def test_a_caller_cancelled_within_its_batch_affects_no_other(database: Database) -> None:
     events = foreign_events(3)
     async with log_locked(database) as lock, running_appender(database) as appender:
         appends = [asyncio.ensure_future(appender.append([event])) for event in events]
@@ -87,7 +87,10 @@ async def test_an_append_that_was_never_sent_is_refused_in_time_and_never_writte
     database: Database,
 ) -> None:
     first, second, third = foreign_events(3)
-    async with log_locked(database) as lock, running_appender(database, limits=HASTY) as appender:
+    async with (
+        log_locked(database) as lock,
+        running_appender(database, limits=SHORT_DEADLINE) as appender,
+    ):
         sent = asyncio.ensure_future(append_singly(appender, [first]))
         await until_waiting_for_lock(database)
         (outcome,) = await append_singly(appender, [second])
@@ -108,7 +111,7 @@ async def test_an_append_refused_during_the_retry_one_by_one_is_never_written(
     fault = Fault(hold=asyncio.Event())
     async with (
         proxied(database.conninfo) as proxy,
-        running_appender(Database(proxy.conninfo, pool_size=1), limits=HASTY) as appender,
+        running_appender(Database(proxy.conninfo, pool_size=1), limits=SHORT_DEADLINE) as appender,
     ):
         await appender.append([taken])
         proxy.faults.extend([None, fault])
@@ -140,7 +143,7 @@ async def test_an_append_refused_during_an_outage_is_never_written(
                 await reconnected.wait()
             return await behind_proxy.connect("appender")
 
-        appender = Appender(connect, on_commit=lambda: None, limits=HASTY)
+        appender = Appender(connect, on_commit=lambda: None, limits=SHORT_DEADLINE)
         async with running(appender.run):
             await appender.append([foreign_event()])
             proxy.faults.append(cut)

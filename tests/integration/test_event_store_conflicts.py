@@ -109,7 +109,7 @@ async def test_a_conflict_affects_no_other_append_of_the_burst(
 async def test_overlapping_appends_of_a_burst_are_written_in_order(
     database: Database,
 ) -> None:
-    """The second would take what the first took; the third only wants what the second gave up."""
+    """The second needs a version of the first; the third needs one of the refused second."""
     stream = uuid4()
     burst = [
         [foreign_event(stream, 1), foreign_event(stream, 2)],

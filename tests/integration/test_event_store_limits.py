@@ -31,7 +31,7 @@ from tests.support.log import (
 )
 from tests.support.waiting import until
 
-HASTY = AppendLimits(answer_seconds=0.3)
+SHORT_DEADLINE = AppendLimits(answer_seconds=0.3)
 
 
 async def test_a_full_queue_refuses_appends_and_writes_none_of_them(
@@ -74,7 +74,10 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
     database: Database,
 ) -> None:
     event = foreign_event()
-    async with log_locked(database) as lock, running_appender(database, limits=HASTY) as appender:
+    async with (
+        log_locked(database) as lock,
+        running_appender(database, limits=SHORT_DEADLINE) as appender,
+    ):
         with pytest.raises(AppendOutcomeUnknown):
             await appender.append([event])
         await unlock(lock)
@@ -113,7 +116,7 @@ async def until_none_waits_for_lock(database: Database) -> None:
     await until(none_waits, "the statement is given up")
 
 
-async def test_an_appender_that_stops_refuses_what_comes_after(database: Database) -> None:
+async def test_an_appender_that_stops_refuses_later_appends(database: Database) -> None:
     async with running_appender(database) as appender:
         await appender.append([foreign_event()])
         appender.drain()
@@ -196,9 +199,11 @@ async def test_an_append_that_succeeds_after_the_fault_ends_the_refusals(
 
 
 @pytest.mark.timing
-async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) -> None:
+async def test_after_a_successful_probe_a_refused_batch_fails_its_callers_at_once(
+    database: Database,
+) -> None:
     """As with a nearly full disk: the probe's small row fits, and the batch does not."""
-    async with running_appender(database, limits=HASTY) as appender:
+    async with running_appender(database, limits=SHORT_DEADLINE) as appender:
         await fetch_as_owner(database, FULL_FOR_ALL_BUT_THE_PROBE)
         await append_singly(appender, foreign_events(1))
         await until_state(appender, OnTrial)
@@ -214,7 +219,9 @@ async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) 
 async def test_an_appender_that_probes_stops_at_once(database: Database) -> None:
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database):
-        appender = Appender(lambda: impatient.connect("appender"), on_commit=nothing, limits=HASTY)
+        appender = Appender(
+            lambda: impatient.connect("appender"), on_commit=nothing, limits=SHORT_DEADLINE
+        )
         async with running(appender.run) as run:
             await append_singly(appender, foreign_events(1))
             await until_waiting_for_lock(database)

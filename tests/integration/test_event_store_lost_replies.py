@@ -100,7 +100,7 @@ async def test_cut_at_any_byte_of_its_statement_an_append_is_written_once(
     assert len(await stored_log(database)) == 4 + len(sizes)
 
 
-async def test_a_retry_waits_for_the_first_attempt_that_is_still_under_way(
+async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_progress(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
     """The client is cut off, its old backend still waits for the lock: both will write."""
@@ -171,7 +171,7 @@ async def test_a_retry_that_fails_otherwise_does_not_claim_that_nothing_was_writ
 async def test_after_a_lost_reply_each_caller_of_the_burst_receives_its_own_result(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
-    """Some conflict with what stood, some with one another, and the whole batch is uncertain."""
+    """Some conflict with stored events, some with each other; the batch's outcome is unknown."""
     stored = foreign_events(5)
     await append_singly(appender, stored)
     fresh = foreign_events(40)

@@ -27,7 +27,7 @@ class CheckpointingReader:
         self._last = 0
 
     async def poll(self) -> int:
-        """Read on, as far as the log goes now; how many events there were."""
+        """Read up to the current end of the log; returns the number of events."""
         records = await select_issued_log(self._connection, after=self._last, limit=1000)
         self.seen += [record.position for record in records]
         if records:
@@ -35,7 +35,7 @@ class CheckpointingReader:
         return len(records)
 
     async def poll_until(self, written: "asyncio.Future[list[None]]") -> None:
-        """Read on and on until all is written, and then to the end."""
+        """Poll until everything is written, and then to the end."""
         while not written.done():
             await self.poll()
             await asyncio.sleep(0)
@@ -47,7 +47,7 @@ class CheckpointingReader:
 async def test_a_reader_that_checkpoints_misses_nothing_of_many_writers(
     database: Database,
 ) -> None:
-    """Four appenders with small batches, and statements that come past any appender."""
+    """Four appenders with small batches, and statements that bypass the appenders."""
     async with (
         running_appender(database, limits=SMALL_BATCHES) as a,
         running_appender(database, limits=SMALL_BATCHES) as b,
@@ -58,14 +58,14 @@ async def test_a_reader_that_checkpoints_misses_nothing_of_many_writers(
     ):
         reader = CheckpointingReader(reading)
         writers = [write_through(appender) for appender in (a, b, c, d)]
-        await reader.poll_until(asyncio.gather(*writers, write_past(raw)))
+        await reader.poll_until(asyncio.gather(*writers, write_directly(raw)))
     positions = sorted(position for position, _ in (await stored_log(database)).values())
     assert len(positions) == (WRITERS + 1) * EVENTS_EACH
     assert reader.seen == positions
 
 
 async def write_through(appender: Appender) -> None:
-    """Bursts, so that batches form, of single events and of several that belong together."""
+    """Bursts of single events and of one atomic pair, so that batches form."""
     events = foreign_events(EVENTS_EACH)
     while events:
         burst, events = events[:8], events[8:]
@@ -73,7 +73,7 @@ async def write_through(appender: Appender) -> None:
         await asyncio.gather(*map(appender.append, appends))
 
 
-async def write_past(connection: Connection) -> None:
+async def write_directly(connection: Connection) -> None:
     for event in foreign_events(EVENTS_EACH):
         await connection.execute(APPEND, parameters(event))
 
@@ -86,7 +86,7 @@ def parameters(event: StoredEvent) -> tuple[object, ...]:
 async def in_two_transactions(
     conninfo: str, insert: Callable[[Connection, StoredEvent], Awaitable[None]]
 ) -> tuple[list[int], list[int]]:
-    """A takes its id, B takes one and commits if it can, a reader reads, A commits, B at last."""
+    """A takes an id; B takes the next and commits if it can; a reader reads; A, then B commits."""
     async with (
         await AsyncConnection.connect(conninfo) as a,
         await AsyncConnection.connect(conninfo) as b,
@@ -122,7 +122,7 @@ async def test_an_id_is_assigned_only_after_the_previous_append_has_committed(
     assert seen == positions
 
 
-async def test_the_control_without_the_lock_does_lose_an_event_for_the_reader(
+async def test_without_the_lock_the_reader_misses_an_event(
     conninfo: str,
 ) -> None:
     async def insert(connection: Connection, event: StoredEvent) -> None:

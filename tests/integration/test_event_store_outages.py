@@ -74,7 +74,7 @@ async def test_an_appender_started_before_postgres_writes_after_its_start(
 
 
 async def until_refused(appender: Appender) -> StoredEvent:
-    """Append until one is refused without waiting; the first may have to find out the hard way."""
+    """Append until one is refused without waiting; earlier ones may wait for their deadline."""
     refused: list[StoredEvent] = []
 
     async def at_once() -> bool:
@@ -179,7 +179,7 @@ async def test_an_appender_that_drains_before_its_first_connection_fails_ends_wi
     async def connect() -> Connection:
         connecting.set()
         await drained.wait()
-        raise psycopg.OperationalError("Postgres is away")
+        raise psycopg.OperationalError("Postgres is down")
 
     appender = Appender(connect, on_commit=nothing)
     running = asyncio.ensure_future(appender.run())
@@ -212,9 +212,9 @@ async def test_the_outcome_of_an_append_caught_by_an_outage_is_unknown_until_it_
             proxy.refuse()
             caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
-            async def away() -> bool:
+            async def unavailable() -> bool:
                 return isinstance(appender.state, Disconnected)
 
-            await until(away, "the appender knows that Postgres is away")
+            await until(unavailable, "the appender knows that Postgres is down")
         (outcome,) = await caught
         assert isinstance(outcome, AppendOutcomeUnknown)

@@ -62,7 +62,7 @@ async def test_a_worker_splits_the_rest_of_a_batch_in_which_an_outcome_cannot_be
     assert batch.results == {SplitResult.CRASHED: 1, SplitResult.COMPLETED: 5}
 
 
-async def test_the_monitor_looks_behind_the_orders_that_it_cannot_time_out(
+async def test_the_monitor_continues_past_orders_that_it_cannot_time_out(
     conninfo: str, database: Database, store: EventStore
 ) -> None:
     queue_without_stream(conninfo, 600)  # more than a page of claims

@@ -42,12 +42,12 @@ def is_locked(directory: GroupDirectory) -> bool:
     return False
 
 
-def test_it_is_locked_and_private(directory: GroupDirectory) -> None:
+def test_the_directory_is_locked_and_private(directory: GroupDirectory) -> None:
     assert is_locked(directory)
     assert Path(directory.path).stat().st_mode & 0o777 == 0o700
 
 
-def test_it_is_created_again_if_it_was_removed(directory: GroupDirectory) -> None:
+def test_the_directory_is_created_again_if_it_was_removed(directory: GroupDirectory) -> None:
     shutil.rmtree(directory.path)
     directory.ensure()
     assert is_locked(directory)

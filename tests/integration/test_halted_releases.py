@@ -156,7 +156,7 @@ async def test_slices_of_halted_orders_expire(
     assert await events_of(store, created) == [SlicesExpired]
 
 
-async def test_many_halted_orders_do_not_keep_others_from_being_released(
+async def test_many_halted_orders_do_not_delay_the_release_of_others(
     database: Database, store: EventStore, halts: ReleaseHalts
 ) -> None:
     halted = [begun(9, instrument="NSE:TCS") for _ in range(600)]

@@ -107,7 +107,9 @@ async def test_identical_orders_from_two_processes_at_once_are_one_order(
     assert len(await stored_log(database)) == 8
 
 
-async def test_key_scopes_keep_apart(database: Database, orders: InProcessOrders) -> None:
+async def test_the_same_key_in_two_scopes_is_two_orders(
+    database: Database, orders: InProcessOrders
+) -> None:
     callers = [Caller("anonymous", scope) for scope in ("internal", "https://a|x", "https://a|y")]
     placings = [
         orders.place(requested("key", 100 + n), caller, TRACE) for n, caller in enumerate(callers)
@@ -156,7 +158,7 @@ async def test_the_view_shows_the_claim_only_while_the_order_is_in_progress(
     )
 
 
-async def test_an_order_that_never_was_is_not_found(orders: InProcessOrders) -> None:
+async def test_an_order_that_was_never_placed_is_not_found(orders: InProcessOrders) -> None:
     unknown: UUID = uuid4()
     with pytest.raises(OrderNotFound):
         await orders.order(unknown, CALLER)
@@ -164,7 +166,7 @@ async def test_an_order_that_never_was_is_not_found(orders: InProcessOrders) -> 
         await orders.history(unknown, Caller())
 
 
-async def test_an_order_is_read_by_its_owner_and_by_the_internal_api_alone(
+async def test_an_order_is_read_only_by_its_owner_and_the_internal_api(
     orders: InProcessOrders,
 ) -> None:
     alice, bob = Caller.of_token("issuer", "alice"), Caller.of_token("issuer", "bob")

@@ -39,7 +39,7 @@ from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import MAX_EXAMINED as MAX_EXAMINED_FOR_HEALTH
 from pulse.projections.queue_writer import ORDER_COLUMNS, REFRESH_DUE_ORDERS, SETTLE_SLICES
 from tests.support.database import cloned_database, connect
-from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
+from tests.support.many_orders import CLAIMS, SLICES_PER_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, explain_analyze
 
 ORDERS = 200_000
@@ -83,7 +83,7 @@ def connection(session: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[
 
 
 def assert_costs(nodes: list[PlanNode], rows: int, *, stepped_over: int = 0) -> None:
-    """No big table is read through, nothing is sorted but a page, no row is in vain but those."""
+    """No big table is scanned, at most a page is sorted, at most `stepped_over` rows are unused."""
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
     sorts = [n for n in nodes if "Sort" in n.kind]
     assert all(n.rows <= rows and not n.disk for n in sorts), sorts
@@ -135,7 +135,7 @@ def most_stepped_over(status: OrderQueueStatus | None, instrument: str | None) -
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
 @pytest.mark.parametrize("status", [None, *get_args(OrderQueueStatus)])
-def test_a_page_of_orders_costs_a_page_and_what_its_filters_step_over(
+def test_a_page_of_orders_reads_a_page_and_the_orders_its_filters_step_over(
     connection: psycopg.Connection[Any],
     status: OrderQueueStatus | None,
     instrument: str | None,
@@ -152,10 +152,10 @@ def test_a_page_of_orders_costs_a_page_and_what_its_filters_step_over(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("limit", [1, 200])
 @pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77"])
-def test_completed_orders_behind_a_backlog_cost_the_backlog(
+def test_completed_orders_behind_a_backlog_read_the_backlog(
     connection: psycopg.Connection[Any], instrument: str | None, limit: int, mode: PlanMode
 ) -> None:
-    """Of an instrument only its own part of the backlog."""
+    """With an instrument, only the backlog of that instrument is read."""
     query = OrderQuery(limit=limit, order_queue_status="COMPLETED", instrument=instrument)
     nodes = explain_page(connection, mode, query)
     walk = f"instrument = '{instrument}'" if instrument else "true"
@@ -169,7 +169,7 @@ def test_completed_orders_behind_a_backlog_cost_the_backlog(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
 @pytest.mark.parametrize("instrument", ["NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
-def test_waiting_orders_of_an_instrument_cost_the_backlog_of_all_at_most(
+def test_waiting_orders_of_an_instrument_read_at_most_the_whole_backlog(
     connection: psycopg.Connection[Any],
     instrument: str,
     status: OrderQueueStatus,
@@ -188,7 +188,7 @@ def test_waiting_orders_of_an_instrument_cost_the_backlog_of_all_at_most(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("instrument", ["NSE:SYM0", "NSE:SYM78", "NSE:NOBODY"])
-def test_failures_of_an_instrument_cost_the_failures_of_all_at_most(
+def test_failures_of_an_instrument_read_at_most_all_failures(
     connection: psycopg.Connection[Any], instrument: str, mode: PlanMode
 ) -> None:
     query = OrderQuery(limit=50, order_queue_status="FAILED", instrument=instrument)
@@ -201,7 +201,7 @@ def test_failures_of_an_instrument_cost_the_failures_of_all_at_most(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_failures_long_ago_cost_a_page_though_no_statistics_know_it(
+def test_failures_long_ago_read_a_page_even_without_statistics(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     connection.execute(
@@ -240,7 +240,7 @@ def stepped_over_by(filters: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("filters", FOUND, ids=str)
-def test_a_page_of_found_orders_costs_a_page(
+def test_a_page_of_found_orders_reads_a_page(
     connection: psycopg.Connection[Any], filters: dict[str, Any], mode: PlanMode
 ) -> None:
     """Also where no order or half of all orders match, and without statistics."""
@@ -283,7 +283,7 @@ def test_a_caller_and_a_trace_together_examine_a_bounded_number_of_orders(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_positions_at_times_cost_a_few_events(
+def test_positions_at_times_read_a_few_events(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.eventstore", "select_positions_at")
@@ -293,29 +293,29 @@ def test_positions_at_times_cost_a_few_events(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_slices_of_a_page_cost_those_slices(
+def test_the_slices_of_a_page_read_those_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
     positions = [2 * n for n in range(1, 401)]
     nodes = explain_analyze(connection, mode, statement, {"positions": positions})
-    assert_costs(nodes, 400 * SLICES_AN_ORDER)
+    assert_costs(nodes, 400 * SLICES_PER_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_due_orders_cost_those_orders_and_their_slices(
+def test_due_orders_read_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     nodes = explain_analyze(connection, mode, SELECT_DUE_ORDERS, due_orders_parameters())
     assert sum(reads_of(nodes, "order_queue")) == 500
-    assert_costs(nodes, 500 * SLICES_AN_ORDER)
+    assert_costs(nodes, 500 * SLICES_PER_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_halted_due_orders_cost_each_of_them_once(
+def test_halted_due_orders_are_each_read_once(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    """While everything is halted each due order is looked at, with two of its slices."""
+    """While everything is halted each due order is read, with two of its slices."""
     ((due,),) = connection.execute(
         "SELECT count(*) FROM due_orders WHERE due_at <= clock_timestamp()", prepare=False
     ).fetchall()
@@ -326,7 +326,7 @@ def test_halted_due_orders_cost_each_of_them_once(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_slices_counted_by_minute_cost_those_slices(
+def test_slices_counted_by_minute_read_those_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     parameters = {
@@ -343,7 +343,7 @@ def test_slices_counted_by_minute_cost_those_slices(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_page_of_slices_to_release_costs_a_page(
+def test_a_page_of_slices_to_release_reads_a_page(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     for after in (None, SlicePlace(NOON, 20_000)):
@@ -353,17 +353,17 @@ def test_a_page_of_slices_to_release_costs_a_page(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_overdue_slices_cost_the_orders_that_are_due_first(
+def test_overdue_slices_read_the_orders_that_are_due_first(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     parameters = {"overdue_seconds": 1.0, "rows": 50}
     nodes = explain_analyze(connection, mode, SELECT_OVERDUE_SLICES, parameters)
-    assert_costs(nodes, 200 * SLICES_AN_ORDER)
+    assert_costs(nodes, 200 * SLICES_PER_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("topics", [None, ["pulse.domain:SplittingFailed"]], ids=["all", "one"])
-def test_the_end_of_the_log_costs_the_events_that_are_scanned(
+def test_the_end_of_the_log_reads_the_events_that_are_scanned(
     connection: psycopg.Connection[Any], topics: list[str] | None, mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.eventstore", "select_log_before")
@@ -386,18 +386,18 @@ def due_orders_parameters(**halted: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
+def test_a_refresh_of_due_orders_reads_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     """Also without statistics, as after a burst on a new database."""
     statement = REFRESH_DUE_ORDERS
     parameters = {"positions": [2 * n for n in range(1, 501)], **DUE_RULE}
-    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_PER_ORDER)
     connection.execute("DELETE FROM pg_statistic")
-    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_PER_ORDER)
 
 
-def test_to_settle_slices_costs_their_orders_and_these_slices(
+def test_settling_slices_reads_those_slices_and_their_orders(
     connection: psycopg.Connection[Any],
 ) -> None:
     """With a plan for the statement's values, as the projector executes it."""
@@ -438,7 +438,7 @@ def test_to_settle_slices_costs_their_orders_and_these_slices(
         SliceQuery(limit=1000, scheduled_from=NOON + timedelta(days=999)),
     ],
 )
-def test_a_page_of_slices_costs_a_page(
+def test_a_page_of_slices_reads_a_page(
     connection: psycopg.Connection[Any], query: SliceQuery, mode: PlanMode
 ) -> None:
     nodes = explain_analyze(connection, mode, SELECT_SLICES, slices_parameters(query))
@@ -468,7 +468,7 @@ def test_a_page_of_the_log_reads_a_page_and_of_one_type_a_bounded_scan(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_queues_health_costs_a_thousand_orders(
+def test_the_queues_health_reads_a_thousand_orders(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.projections", "select_queue_health")
@@ -477,8 +477,8 @@ def test_the_queues_health_costs_a_thousand_orders(
     assert_costs(nodes, MAX_EXAMINED_FOR_HEALTH)
 
 
-def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:
-    """Up to Postgres 17 a page's price seems to warrant it: half a second for a millisecond."""
+def test_no_page_is_jit_compiled(connection: psycopg.Connection[Any]) -> None:
+    """Up to Postgres 17 the cost estimate of a page triggers JIT: 0.5 s for a query of 1 ms."""
     row = connection.execute("SHOW jit").fetchone()
     assert row == ("off",)
 
@@ -513,7 +513,7 @@ def test_streams_are_read_by_their_key_on_a_log_without_statistics(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("after", [0, LOGGED])
-def test_a_window_of_a_rebuild_costs_a_window(
+def test_a_window_of_a_rebuild_reads_a_window(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
     window = {"after": after, "until": after + 2000, "position": 9 * ORDERS}
@@ -546,7 +546,7 @@ def test_a_window_of_a_rebuild_costs_a_window(
     positions = {"positions": [row[1] for row in rows]}
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
     nodes = explain_analyze(connection, mode, statement, positions)
-    assert_costs(nodes, 1000 * SLICES_AN_ORDER)
+    assert_costs(nodes, 1000 * SLICES_PER_ORDER)
     statement = load_sql("pulse.projections", "select_pending_of").replace("%b", "%(positions)b")
     reads = reads_of(explain_analyze(connection, mode, statement, positions), "pending_orders")
     assert reads  # one scan of ten thousand orders is about as cheap as a thousand look-ups

@@ -1,4 +1,4 @@
-"""Lists that name a position, on an address that leads to servers of different age."""
+"""Lists that name a position, on an address of several servers, some of which lag behind."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
@@ -17,7 +17,7 @@ POSITION = 5
 
 
 class TwoServers(Database):
-    """Two servers behind one address: each read is on the other server than the read before it."""
+    """Two servers behind one address: reads alternate between them."""
 
     def __init__(self, first: Database, second: Database) -> None:
         super().__init__(first.conninfo, pool_size=1)

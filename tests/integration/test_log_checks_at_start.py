@@ -15,7 +15,7 @@ from pulse.process.node import Node, Workers
 from pulse.process.schema import LogUnfit
 from pulse.process.server import Server
 from pulse.settings import Settings
-from tests.integration.http.test_database_outage import away
+from tests.integration.http.test_database_outage import database_down
 from tests.support.api import serving
 from tests.support.cli import projected, run_pulse
 from tests.support.database import as_runtime
@@ -50,7 +50,7 @@ async def test_a_log_that_is_not_on_one_server_is_refused(conninfo: str) -> None
 
 
 @pytest.mark.parametrize("position", [1, 3])
-def test_a_sequence_below_the_position_is_refused_with_what_puts_it_right(
+def test_a_sequence_below_the_position_is_refused_with_the_repair(
     conninfo: str, position: int
 ) -> None:
     write(conninfo, *stored(orders_created(4)))
@@ -61,7 +61,9 @@ def test_a_sequence_below_the_position_is_refused_with_what_puts_it_right(
     assert "below the projected position 4" in ended.stderr
     assert f"call setval('{SEQUENCE}', 4) in SQL" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert run_pulse("status", conninfo=conninfo).exit_code == 1, "it can be looked at"
+    assert run_pulse("status", conninfo=conninfo).exit_code == 1, (
+        "status works on the refused database"
+    )
 
 
 async def test_a_sequence_below_the_end_of_the_log_is_refused(conninfo: str) -> None:
@@ -71,7 +73,7 @@ async def test_a_sequence_below_the_end_of_the_log_is_refused(conninfo: str) -> 
         await start(conninfo)
 
 
-async def test_a_row_far_ahead_does_not_keep_pulse_from_starting(conninfo: str) -> None:
+async def test_a_row_far_ahead_does_not_prevent_a_start(conninfo: str) -> None:
     write(conninfo, *stored(orders_created(1)))
     execute(
         conninfo,
@@ -85,7 +87,7 @@ async def test_an_unfit_log_that_is_met_once_postgres_is_back_takes_no_orders_un
     postgres: str, conninfo: str
 ) -> None:
     execute(conninfo, DIVERT)
-    with away(postgres, conninfo):
+    with database_down(postgres, conninfo):
         serving_it = serving(Settings(database_url=as_runtime(conninfo)))
         api = await serving_it.__aenter__()
 
@@ -129,7 +131,7 @@ def advance_after_each_read(
         monkeypatch.setattr(module, name, advancing(getattr(module, name)))
 
 
-async def test_what_is_projected_between_the_reads_of_a_start_does_not_refuse_it(
+async def test_a_projection_between_the_reads_of_a_start_does_not_end_the_start(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(conninfo, *stored(orders_created(2)))
@@ -137,7 +139,7 @@ async def test_what_is_projected_between_the_reads_of_a_start_does_not_refuse_it
     await start(conninfo)
 
 
-async def test_what_is_projected_between_the_reads_of_readiness_is_no_fault(
+async def test_a_projection_between_the_reads_of_readiness_is_not_a_fault(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(database.conninfo, *stored(orders_created(2)))

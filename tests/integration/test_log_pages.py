@@ -40,7 +40,7 @@ async def append(database: Database, events: Sequence[StoredEvent]) -> None:
 
 
 async def burn_positions(database: Database, count: int) -> None:
-    """Positions that no event will ever have, as a rollback leaves them."""
+    """Use up positions, as rolled-back transactions do."""
     await fetch(
         database,
         "SELECT nextval(pg_get_serial_sequence('stored_events', 'notification_id'))"
@@ -90,7 +90,7 @@ async def test_pages_follow_each_other_over_gaps_to_the_end(
 
 
 @pytest.mark.parametrize("topic", [None, CREATED])
-async def test_a_position_beyond_the_end_is_another_logs(
+async def test_a_position_beyond_the_end_is_refused_as_of_another_log(
     database: Database, store: EventStore, topic: str | None
 ) -> None:
     await append(database, stored(orders_created(2)))

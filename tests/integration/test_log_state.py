@@ -61,7 +61,7 @@ async def test_ids_beyond_the_sequence_and_a_used_next_id_are_found(
     assert state == LogState(SEQUENCE, FAR, 3, 4, next_taken=True)
 
 
-async def test_a_row_far_ahead_of_the_sequence_keeps_no_order_from_the_queue(
+async def test_a_row_far_ahead_of_the_sequence_delays_no_order(
     database: Database,
 ) -> None:
     write(database.conninfo, *stored(orders_created(3)))
@@ -217,7 +217,7 @@ async def test_a_log_that_is_not_on_one_server_is_named(
     assert any(words in fault for fault in faults), faults
 
 
-async def test_an_identity_column_will_do(database: Database) -> None:
+async def test_an_identity_column_is_accepted(database: Database) -> None:
     await fetch(database, f"DROP SEQUENCE {SEQUENCE} CASCADE")
     await fetch(
         database,

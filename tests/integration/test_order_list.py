@@ -124,7 +124,7 @@ async def test_a_page_that_ends_with_the_list_has_no_next(database: Database) ->
 
 
 @pytest.mark.parametrize("limit", [0, -1, MAX_ORDERS_A_PAGE + 1])
-async def test_no_page_is_without_bounds(database: Database, limit: int) -> None:
+async def test_a_page_without_a_valid_limit_is_refused(database: Database, limit: int) -> None:
     with pytest.raises(ValueError, match="1 to 200"):
         await read_orders(database, OrderQuery(limit=limit))
 
@@ -277,7 +277,7 @@ async def test_an_order_in_progress_goes_to_its_outcome_and_never_back_to_pendin
     assert reads > 5
 
 
-async def test_the_lists_go_on_over_a_rebuild(database: Database) -> None:
+async def test_the_lists_stay_available_during_a_rebuild(database: Database) -> None:
     await a_mixed_queue(database)
     before = await read_all(database, 7)
     for _ in range(3):
@@ -300,8 +300,8 @@ async def test_a_database_without_the_tables_is_unavailable_and_its_connections_
         await database.close()
 
 
-async def test_every_connection_keeps_to_the_order_of_indexes(database: Database) -> None:
-    """Whatever was read on it before."""
+async def test_every_connection_has_sorting_disabled(database: Database) -> None:
+    """Also after a read on the connection."""
     await read_orders(database, OrderQuery(limit=50))
     shown = [row for _ in range(5) for row in await fetch(database, "SHOW enable_sort")]
     assert shown == [("off",)] * 5

@@ -185,7 +185,7 @@ async def test_a_silent_worker_loses_its_presence(conninfo: str, database: Datab
     assert [row[1] for row in claim_rows(conninfo)] == [None]
 
 
-async def test_of_many_concurrent_monitors_one_releases_each_orphan(
+async def test_of_many_concurrent_checks_one_releases_each_orphan(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:

@@ -1,4 +1,4 @@
-"""Another caller's order and a missing one cannot be told apart by time or work."""
+"""Another caller's order and a missing one cannot be distinguished by time or work."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Which errors park an order: its own do, and outages do not."""
+"""Which errors park an order: those of one order do, outages do not."""
 
 import contextlib
 from collections.abc import Callable
@@ -65,8 +65,8 @@ async def project_all(projector: Projector) -> None:
         "22P05",  # untranslatable_character: an emoji where the database's encoding has none
         "22021",  # character_not_in_repertoire
         "54000",  # program_limit_exceeded: an index row that is too long
-        "23514",  # somebody's constraint
-        "38000",  # somebody's function
+        "23514",  # a constraint that is not Pulse's
+        "38000",  # a function that is not Pulse's
     ],
 )
 async def test_an_error_of_postgres_for_one_order_parks_only_that_order(
@@ -128,7 +128,7 @@ async def test_a_bug_that_affects_one_order_parks_only_that_order(
     assert parked.reason.isprintable()
 
 
-async def test_a_reason_that_the_database_cannot_encode_is_stored_all_the_same(
+async def test_a_reason_that_the_database_cannot_encode_is_stored_escaped(
     conninfo: str,
 ) -> None:
     (created,) = stored([order_created("poisoned")])
@@ -142,7 +142,7 @@ async def test_a_reason_that_the_database_cannot_encode_is_stored_all_the_same(
         assert await cursor.fetchone() == ("KeyError: '\\U0001f600\\x00'",)
 
 
-async def test_what_fails_only_at_the_commit_parks_that_order_alone(
+async def test_an_order_that_fails_only_at_the_commit_is_parked_alone(
     conninfo: str, database: Database
 ) -> None:
     with psycopg.connect(conninfo) as connection:
@@ -197,7 +197,7 @@ UNCLEAR = [
     "42P01",  # undefined_table
     "XX000",  # internal_error
     "58030",  # io_error
-    "P0001",  # raise_exception: somebody's trigger
+    "P0001",  # raise_exception: a trigger that is not Pulse's
 ]
 
 
@@ -315,7 +315,7 @@ async def test_a_row_recorded_at_no_time_that_a_client_can_hold_stops_no_reader(
 @pytest.mark.parametrize(
     "timestamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00"]
 )
-async def test_a_time_that_no_reader_could_be_given_parks_that_order_alone(
+async def test_a_time_that_no_client_can_represent_parks_that_order_alone(
     conninfo: str, database: Database, timestamp: str
 ) -> None:
     poisoned, sound = order_created("poisoned"), order_created("sound")

@@ -267,7 +267,7 @@ async def test_events_of_newer_code_are_left_to_newer_code(database: Database) -
         await past_of(database).queue(AsOfQuery())
 
 
-async def test_too_long_a_rest_is_refused(
+async def test_a_queue_is_refused_if_too_many_events_follow_the_last_summary(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_history, "MAX_FOLDED_EVENTS", 4096)

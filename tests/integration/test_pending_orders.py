@@ -116,7 +116,7 @@ async def test_a_rebuild_keeps_the_claims_of_orders_that_stay_pending(
 async def test_a_rebuild_removes_pending_rows_that_no_pending_order_has(
     database: Database, store: EventStore, window_events: int
 ) -> None:
-    """Of an order with an outcome, of none at all, within the log's positions and beyond them."""
+    """Rows of an order with an outcome, and of no order: within the log's positions and beyond."""
     await some_of_every_state(store, database)
     right = await pending_rows(database)
     orders = await queue(database)

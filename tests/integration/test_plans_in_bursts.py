@@ -16,7 +16,7 @@ from tests.support.plans import explain_analyze
 from tests.support.read_model import project
 
 BURST = 200_000
-AS_OFTEN_AS_A_PLAN_IS_KEPT = 12
+EXECUTIONS_UNTIL_A_GENERIC_PLAN = 12
 """The driver prepares statements; after five plans Postgres may use a generic one."""
 
 _MAKE_EMPTY = ("DELETE FROM pending_orders", "VACUUM (ANALYZE) pending_orders")
@@ -39,7 +39,7 @@ async def idle(conninfo: str) -> AsyncIterator[Database]:
         as_runtime(conninfo), pool_size=1, limits=PostgresLimits(statement_seconds=3)
     )
     await database.open()
-    for _ in range(AS_OFTEN_AS_A_PLAN_IS_KEPT):
+    for _ in range(EXECUTIONS_UNTIL_A_GENERIC_PLAN):
         await work(conninfo, database, orders=1)
     execute(conninfo, *_MAKE_EMPTY)
     await look_for_work(database)
@@ -72,10 +72,10 @@ async def work(conninfo: str, database: Database, orders: int) -> None:
     await look_for_work(database)
 
 
-async def test_a_burst_is_worked_on_by_sessions_that_knew_none(
+async def test_sessions_with_plans_from_an_empty_table_process_a_burst(
     conninfo: str, idle: Database
 ) -> None:
-    """Where each of 500 orders were compared with all of the burst, a statement would time out."""
+    """If a plan compared each of 500 orders with the whole burst, a statement would time out."""
     execute(conninfo, _BURST)
     await work(conninfo, idle, orders=500)
 

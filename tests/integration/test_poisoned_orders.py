@@ -170,7 +170,7 @@ async def test_a_foreign_event_does_not_park_an_order(conninfo: str, database: D
     assert result.foreign == 1
 
 
-def test_an_outcome_event_is_what_the_helper_makes() -> None:
+def test_slices_scheduled_returns_a_slices_scheduled_event() -> None:
     assert isinstance(slices_scheduled(order_created()), SlicesScheduled)
 
 

@@ -21,7 +21,7 @@ async def workers_present(database: Database) -> int:
     return (await database.read(lambda connection: read_workers(connection, 300))).present
 
 
-async def test_a_process_that_stops_does_not_project_what_others_go_on_appending(
+async def test_a_process_that_stops_does_not_project_later_appends_of_others(
     conninfo: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_once = Projector.run_once

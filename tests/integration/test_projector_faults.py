@@ -105,7 +105,7 @@ async def test_projectors_that_race_apply_each_event_exactly_once(
     assert await queue(database) == folded(log)
 
 
-async def test_a_transaction_that_fails_in_its_middle_has_written_nothing(
+async def test_a_transaction_that_fails_half_way_writes_nothing(
     database: Database,
 ) -> None:
     before = await filled_log(database, 3)

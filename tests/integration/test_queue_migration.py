@@ -52,13 +52,13 @@ async def former(empty_conninfo: str) -> AsyncIterator[Database]:
 
 
 async def make_whole_queue(database: Database) -> list[tuple[int, int]]:
-    """Make the queue however short the log is; the progress it reported."""
+    """Make the queue for a log of any length; returns the reported progress."""
     seen: list[tuple[int, int]] = []
     await catch_up_queue(database, lambda at, end: seen.append((at, end)), max_behind_events=0)
     return seen
 
 
-async def test_the_queue_is_made_again_from_the_log_with_progress(
+async def test_the_queue_is_rebuilt_from_the_log_with_progress(
     empty_conninfo: str, former: Database
 ) -> None:
     events = logged()
@@ -147,7 +147,7 @@ async def test_an_interrupted_migration_resumes(empty_conninfo: str, former: Dat
     assert await queue(former) == folded(enumerate(events, 1))
 
 
-async def test_a_process_serves_no_orders_until_it_has_made_the_queue(
+async def test_a_process_serves_no_orders_until_it_has_rebuilt_the_queue(
     empty_conninfo: str, former: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = logged()

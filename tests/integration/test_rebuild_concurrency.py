@@ -56,7 +56,7 @@ def altered(conninfo: str) -> None:
     execute(conninfo, "UPDATE order_queue SET total_quantity = 7")
 
 
-async def test_a_reader_that_keeps_the_tables_holds_up_no_rebuild(
+async def test_a_reader_with_an_open_transaction_does_not_block_a_rebuild(
     conninfo: str, database: Database
 ) -> None:
     await filled(conninfo, database)
@@ -68,7 +68,7 @@ async def test_a_reader_that_keeps_the_tables_holds_up_no_rebuild(
     assert await queue(database) == right
 
 
-async def test_the_live_projection_goes_on_between_two_windows(
+async def test_the_live_projection_continues_between_two_windows_of_a_rebuild(
     conninfo: str, database: Database
 ) -> None:
     await filled(conninfo, database)
@@ -120,7 +120,9 @@ async def test_a_rebuild_may_compute_for_longer_than_another_transaction_may_be_
 
 
 @pytest.mark.parametrize("table", ["order_queue", "notification_tracking"])
-async def test_it_raises_with_the_sessions_that_lock_the_tables(conninfo: str, table: str) -> None:
+async def test_a_blocked_rebuild_raises_with_the_sessions_that_lock_the_tables(
+    conninfo: str, table: str
+) -> None:
     database = Database(as_runtime(conninfo), pool_size=2, limits=PostgresLimits(lock_seconds=0.2))
     await database.open()
     await filled(conninfo, database)
@@ -144,7 +146,7 @@ async def test_it_raises_with_the_sessions_that_lock_the_tables(conninfo: str, t
     await database.close()
 
 
-async def test_what_hangs_on_the_tables_is_left_alone(
+async def test_objects_that_depend_on_the_tables_are_kept(
     conninfo: str, database: Database, role: str
 ) -> None:
     await filled(conninfo, database)
@@ -226,9 +228,7 @@ async def test_slices_and_orders_that_no_event_made_are_deleted(
     assert await fetch(database, "SELECT count(*) FROM parked_orders") == [(0,)]
 
 
-async def test_two_orders_that_took_each_others_place_are_put_right(
-    conninfo: str, database: Database
-) -> None:
+async def test_two_orders_with_swapped_rows_are_repaired(conninfo: str, database: Database) -> None:
     await filled(conninfo, database)
     right = await queue(database)
     execute(

@@ -57,7 +57,7 @@ async def split(database: Database, store: EventStore, *created: OrderCreated) -
 
 
 def begun(seconds_ago: float, **changes: Any) -> OrderCreated:
-    """An order of two slices over an hour, the first of which was due so long ago."""
+    """An order of two slices over an hour, the first of which was due `seconds_ago`."""
     timestamp = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     return order_created(num_splits=2, timestamp=timestamp, **changes)
 
@@ -127,7 +127,7 @@ async def test_a_slice_that_is_too_late_expires_and_the_next_one_is_released(
     assert await queue(database) == folded(await log_of(store))
 
 
-async def test_what_the_projection_does_not_show_yet_is_not_decided_again(
+async def test_events_that_are_not_projected_yet_are_not_decided_again(
     database: Database, store: EventStore
 ) -> None:
     created = begun(5)
@@ -224,7 +224,7 @@ async def test_an_append_that_is_refused_is_tried_again(
         assert len(await events_of(store, created)) == 3
 
 
-async def test_a_row_that_no_event_can_be_made_of_stops_no_other_order(
+async def test_a_row_that_cannot_become_an_event_affects_no_other_order(
     database: Database, store: EventStore
 ) -> None:
     bad, good = begun(5), begun(5)

@@ -1,4 +1,4 @@
-"""`pulse migrate --roles`: which roles it makes, whom it refuses, and what a process says then."""
+"""`pulse migrate --roles`: roles it creates, refusals, and errors of processes."""
 
 from collections.abc import Iterator
 from subprocess import CompletedProcess
@@ -49,7 +49,7 @@ class Names:
 
 @pytest.fixture
 def names(empty_conninfo: str) -> Iterator[Names]:
-    """They are dropped at the end with all that they own."""
+    """The names; roles of these names are dropped at the end with all that they own."""
     names = Names()
     yield names
     with psycopg.connect(empty_conninfo, autocommit=True) as connection:
@@ -197,7 +197,7 @@ def test_a_role_with_createrole_that_owns_the_database_needs_no_superuser(
         execute(empty_conninfo, f"ALTER DATABASE {database} OWNER TO {former}")
 
 
-def test_former_owners_stay_able_to_work(empty_conninfo: str, names: Names) -> None:
+def test_processes_of_the_former_owner_keep_working(empty_conninfo: str, names: Names) -> None:
     """A superuser sets up the roles while processes run as the tables' owner."""
     own = login(empty_conninfo, names)
     execute(empty_conninfo, f"GRANT CREATE ON SCHEMA public TO {names.login}")
@@ -308,7 +308,7 @@ def test_setting_up_roles_as_the_runtime_is_refused(conninfo: str) -> None:
     assert "role pulse_runtime cannot set up the roles" in refused.err
 
 
-def test_a_role_without_rights_is_told_which_role_to_join(
+def test_the_error_of_a_role_without_rights_names_the_role_to_join(
     conninfo: str, empty_conninfo: str, names: Names
 ) -> None:
     del empty_conninfo  # it drops the names
@@ -318,7 +318,7 @@ def test_a_role_without_rights_is_told_which_role_to_join(
         assert f'GRANT pulse_runtime TO "{names.login}"' in refused.stderr
 
 
-def test_a_role_that_may_not_read_the_queue_is_told_which_rights_it_lacks(
+def test_the_error_of_a_role_that_may_not_read_the_queue_names_the_missing_rights(
     conninfo: str, empty_conninfo: str, names: Names
 ) -> None:
     del empty_conninfo  # it drops the names

@@ -28,7 +28,7 @@ FOREIGN = [
 
 
 def execute(conninfo: str, *statements: str) -> Rows:
-    """The rows of the last one, if it has any."""
+    """Execute the statements; returns the rows of the last one."""
     rows: Rows = []
     with psycopg.connect(conninfo) as connection:
         for statement in statements:
@@ -50,7 +50,7 @@ def fault_of(conninfo: str) -> str | None:
 
 
 def as_before_revisions_were_recorded(conninfo: str, version: str = "0003") -> None:
-    """What a release that kept its revision in Alembic's table left behind."""
+    """The database of a release that kept its revision in Alembic's table."""
     execute(
         conninfo,
         "DROP TABLE pulse_schema",
@@ -103,7 +103,7 @@ def test_migrating_does_not_wait_for_another_process_that_migrates(empty_conninf
 
 
 @pytest.mark.parametrize("version", ["'a1b2c3d4'", "'0001'", "'0003'", "'0003'), ('0004'", None])
-def test_a_database_of_another_alembic_application_is_migrated_beside_it(
+def test_a_database_of_another_alembic_application_is_migrated_and_keeps_its_table(
     empty_conninfo: str, version: str | None
 ) -> None:
     execute(empty_conninfo, FOREIGN[0])
@@ -195,7 +195,9 @@ NEWER = f"INSERT INTO pulse_schema VALUES ({NEXT}, 'halts', {{oldest_code}})"
 
 
 @pytest.mark.parametrize("oldest_code", KNOWN)
-def test_a_newer_revision_that_admits_this_code_is_fine(conninfo: str, oldest_code: int) -> None:
+def test_a_newer_revision_that_admits_this_code_is_accepted(
+    conninfo: str, oldest_code: int
+) -> None:
     execute(conninfo, NEWER.format(oldest_code=oldest_code))
     assert fault_of(conninfo) is None
     migrate(conninfo)

@@ -1,4 +1,4 @@
-"""Revisions before and after a deploy, table locks, and indexes that are built beside writes."""
+"""Revisions before and after a deploy, table locks, and indexes that are built during writes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -81,7 +81,7 @@ def open_transaction(conninfo: str, statement: str) -> Iterator[psycopg.Connecti
         yield connection
 
 
-async def test_a_deploy_applies_what_comes_before_and_the_rest_waits(
+async def test_a_deploy_applies_the_revisions_before_it_and_the_others_wait(
     conninfo: str, later: LaterRevisions
 ) -> None:
     await migrate(later, conninfo)
@@ -93,7 +93,7 @@ async def test_a_deploy_applies_what_comes_before_and_the_rest_waits(
 
 
 @pytest.mark.parametrize("code_revision", [None, HEAD, HEAD + 1])
-async def test_what_comes_after_is_refused_while_a_process_of_older_code_runs(
+async def test_revisions_after_a_deploy_are_refused_while_older_code_runs(
     conninfo: str, later: LaterRevisions, code_revision: int | None
 ) -> None:
     await migrate(later, conninfo)
@@ -130,7 +130,7 @@ async def test_the_owner_sees_the_processes_of_other_roles(
             await migrate(later, make_conninfo(conninfo, user=ROLES.owner), after=True)
 
 
-async def test_what_comes_after_is_applied_once_only_newer_code_runs(
+async def test_revisions_after_a_deploy_are_applied_once_only_newer_code_runs(
     conninfo: str, later: LaterRevisions
 ) -> None:
     async with process_of(conninfo, HEAD + 2):
@@ -143,7 +143,7 @@ async def test_what_comes_after_is_applied_once_only_newer_code_runs(
         await Migrations(REVISIONS).migrate(conninfo, PostgresLimits())
 
 
-async def test_a_later_deploy_applies_what_still_waits_but_not_beside_older_code(
+async def test_a_later_deploy_applies_waiting_revisions_but_not_while_older_code_runs(
     conninfo: str, later: LaterRevisions
 ) -> None:
     await migrate(later, conninfo)
@@ -183,7 +183,7 @@ async def test_a_process_that_has_to_wait_for_older_ones_starts_once_they_are_go
     assert value(conninfo, LAST) == HEAD + 3
 
 
-async def test_a_locked_table_stops_the_migration_and_what_was_done_stays(
+async def test_a_locked_table_stops_the_migration_and_applied_revisions_stay(
     conninfo: str, later: LaterRevisions
 ) -> None:
     later.add("remark", "ALTER TABLE order_queue ADD COLUMN remark text;\n")
@@ -209,7 +209,7 @@ async def test_a_migration_waits_for_a_locked_table_without_blocking_others(
         async def is_queued() -> bool:
             return value(conninfo, waits) == 1
 
-        for _ in range(2):  # it gives up and comes back
+        for _ in range(2):  # it releases the lock and tries again
             await until(is_queued, "the migration waits for the lock")
             options = "-c statement_timeout=10s"
             with psycopg.connect(conninfo, options=options) as other:
@@ -232,7 +232,7 @@ def indexed(later: LaterRevisions, statement: str = INDEXED) -> None:
 async def test_an_index_is_built_while_orders_are_written(
     conninfo: str, later: LaterRevisions
 ) -> None:
-    """It waits for the writer that was there before it. All others write meanwhile."""
+    """The build waits for a writer that began before it. Later writers are not blocked."""
     await migrate(later, conninfo, after=True)
     indexed(later)
     building = (

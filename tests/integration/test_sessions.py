@@ -80,7 +80,7 @@ async def settings_of(connection: Connection) -> dict[str, str]:
     return dict(await cursor.fetchall())
 
 
-async def test_what_role_and_database_set_differently_is_set_in_every_session(
+async def test_settings_of_role_and_database_are_overridden_in_every_session(
     conninfo: str,
 ) -> None:
     for name, value in ODD.items():
@@ -117,7 +117,7 @@ async def test_orders_work_on_a_database_with_unusual_settings(
         assert [datetime.fromisoformat(e["recorded_at"]) >= before for e in events] == [True, True]
 
 
-async def test_what_the_urls_options_say_holds_where_pulse_needs_nothing_else(
+async def test_the_urls_options_apply_unless_pulse_needs_another_value(
     conninfo: str,
 ) -> None:
     options = "-c work_mem=7MB -c statement_timeout=77s"
@@ -154,7 +154,7 @@ async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(connin
             await connection.execute("DELETE FROM order_queue")
 
 
-async def test_a_session_that_is_looked_at_and_is_unfit_is_named_and_replaced(
+async def test_a_checked_session_that_is_unfit_is_named_and_replaced(
     conninfo: str,
 ) -> None:
     async with opened(conninfo) as database:
@@ -167,7 +167,7 @@ async def test_a_session_that_is_looked_at_and_is_unfit_is_named_and_replaced(
 
 
 async def repeated(connection: Connection) -> None:
-    """A statement that the driver prepares when it comes again."""
+    """A statement that the driver prepares when it is repeated."""
     for n in range(3):
         await connection.execute("SELECT %s::int", (n,))
 
@@ -184,26 +184,26 @@ async def test_a_statement_that_another_client_prepared_fails_one_request(connin
             assert connection.info.backend_pid != lent
 
 
-async def test_while_the_database_is_read_only_no_session_is_had_and_the_setting_is_named(
+async def test_while_the_database_is_read_only_no_session_is_lent_and_the_setting_is_named(
     conninfo: str,
 ) -> None:
     alter(conninfo, "default_transaction_read_only", "on")
     async with opened(conninfo) as database:
         with pytest.raises(DatabaseUnavailable, match="default_transaction_read_only is on"):
             async with database.connection():
-                raise AssertionError("a session was had")
+                raise AssertionError("a session was lent")
         with pytest.raises(SessionUnfit, match="default_transaction_read_only is on"):
             await database.connect("test")
         alter(conninfo, "default_transaction_read_only", "off")
 
-        async def had() -> bool:
+        async def is_lent() -> bool:
             try:
                 await database.verify()
             except DatabaseUnavailable:
                 return False
             return True
 
-        await until(had, "a session is had again")
+        await until(is_lent, "a session is lent again")
 
 
 async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(

@@ -116,7 +116,7 @@ def due_of(lives: Iterable[Sequence[Event]]) -> dict[object, DueOrder]:
     }
 
 
-async def test_of_an_order_in_its_window_the_slices_that_have_come_and_the_next_are_read(
+async def test_for_an_order_in_its_window_the_due_slices_and_the_next_one_are_read(
     database: Database, store: EventStore
 ) -> None:
     created = order_created(
@@ -134,7 +134,7 @@ async def test_of_an_order_in_its_window_the_slices_that_have_come_and_the_next_
     assert due.next_seconds == pytest.approx((later.timestamp - due.at).total_seconds(), abs=0.001)
 
 
-async def test_without_due_orders_only_the_moment_is_read(database: Database) -> None:
+async def test_without_due_orders_there_is_no_order_and_no_next_time(database: Database) -> None:
     due = await read_due_orders(database, 100, halts=Halts(), max_delay_seconds=60)
     assert (due.orders, due.next_seconds) == ((), None)
 

@@ -140,7 +140,7 @@ async def test_a_page_that_ends_with_the_list_has_no_next(database: Database) ->
 
 
 @pytest.mark.parametrize("limit", [0, MAX_SLICES_A_PAGE + 1])
-async def test_no_page_is_without_bounds(database: Database, limit: int) -> None:
+async def test_a_page_without_a_valid_limit_is_refused(database: Database, limit: int) -> None:
     with pytest.raises(ValueError, match="1 to 1000"):
         await read_slices(database, SliceQuery(limit=limit))
 

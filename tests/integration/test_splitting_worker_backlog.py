@@ -54,7 +54,7 @@ class CountedStore(EventStore):
 
 
 async def backlog(store: EventStore, database: Database, orders: int) -> list[OrderCreated]:
-    """So many pending orders of two slices."""
+    """`orders` pending orders of two slices."""
     created = orders_created(orders, num_splits=2)
     for first in range(0, orders, 500):
         await append_and_project(store, database, created[first : first + 500])
@@ -105,7 +105,7 @@ async def test_under_a_backlog_each_step_claims_twice_as_many_up_to_500_and_then
     await require_one_outcome_an_order(database, created)
 
 
-async def test_where_nothing_waits_behind_a_step_claims_a_batch_at_most(
+async def test_without_a_backlog_a_step_claims_at_most_a_batch(
     database: Database, store: EventStore
 ) -> None:
     claims = CountedClaims(database)

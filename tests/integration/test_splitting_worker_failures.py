@@ -45,7 +45,7 @@ async def holders(database: Database) -> set[str | None]:
 async def test_a_worker_that_comes_late_loses_to_the_monitor(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:
-    """Its append is under way when TimedOut takes version 2."""
+    """Its append is in progress when TimedOut takes version 2."""
     created = order_created()
     await append_and_project(store, database, [created])
     late = Fault(hold=asyncio.Event())
@@ -71,7 +71,7 @@ async def test_a_worker_that_comes_late_loses_to_the_monitor(
 async def test_of_two_workers_with_one_order_exactly_one_settles_it(
     database: Database, store: EventStore
 ) -> None:
-    """Both hold it, as after a claim that was taken for an orphan's."""
+    """Both hold the order, as after a claim that was released as an orphan by mistake."""
     orders = orders_created(20)
     await append_and_project(store, database, orders)
     claims = Claims(database, "worker-1")
@@ -105,10 +105,10 @@ async def test_claims_of_orders_whose_outcome_was_refused_are_released(
         proxy.refuse()
         caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
-        async def away() -> bool:
+        async def unavailable() -> bool:
             return isinstance(appender.state, Disconnected)
 
-        await until(away, "the appender knows that Postgres is away")
+        await until(unavailable, "the appender knows that Postgres is down")
         batch = await splitting_worker(crippled, database).run_once()
         assert batch.results == Counter({SplitResult.RELEASED: 3})
         assert await holders(database) == {None}

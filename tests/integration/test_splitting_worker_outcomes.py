@@ -92,7 +92,7 @@ async def test_each_order_of_a_batch_has_a_request_id_of_its_own(
     assert len({history[1].trace.request_id for history in histories}) == 5
 
 
-async def test_an_order_settled_in_the_log_but_not_yet_in_the_queue_is_left_alone(
+async def test_an_order_settled_in_the_log_but_not_yet_in_the_queue_is_not_settled_again(
     database: Database, store: EventStore
 ) -> None:
     created = order_created()
@@ -163,8 +163,8 @@ async def test_an_order_first_claimed_in_time_is_split_however_late_it_is_claime
     assert batch.results == Counter({SplitResult.COMPLETED: 1})
 
 
-async def test_a_fault_of_one_order_affects_no_other(database: Database, store: EventStore) -> None:
-    """An order whose history cannot be read stays claimed; the batch goes on."""
+async def test_an_unreadable_order_affects_no_other(database: Database, store: EventStore) -> None:
+    """An order whose history cannot be read stays claimed; the rest of the batch is split."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)
     event = stored([slices_scheduled(orders[1])])[0]
@@ -175,7 +175,7 @@ async def test_a_fault_of_one_order_affects_no_other(database: Database, store: 
     assert orders[0].originator_id not in await claims_of(database)
 
 
-async def test_what_only_newer_code_can_read_is_left_to_it_as_if_never_claimed(
+async def test_an_order_of_newer_code_is_released_as_if_never_claimed(
     database: Database, store: EventStore
 ) -> None:
     orders = orders_created(2)

@@ -141,7 +141,7 @@ def test_reading_the_log_walks_its_positions(
         assert not any(node["Node Type"] == "Sort" for node in nodes)
 
 
-def test_telling_how_far_the_projection_is_behind_looks_at_one_event(
+def test_measuring_how_far_the_projection_is_behind_reads_one_event(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     statement = load_sql("pulse.projections", "select_lag")

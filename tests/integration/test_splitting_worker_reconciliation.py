@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 class ClaimsWithALostReply(Claims):
-    """The first claim is made, and its answer never comes."""
+    """The first claim is made, but its answer is lost."""
 
     lost = False
 
@@ -33,7 +33,7 @@ class ClaimsWithALostReply(Claims):
 
 
 class ClaimsThatBreak(Claims):
-    """The first claim's connection breaks; what was sent is carried out when it likes."""
+    """The first claim's connection breaks; the statement that was sent may be executed later."""
 
     broke = False
 
@@ -49,7 +49,7 @@ class ClaimsThatCannotBeReleased(Claims):
 
     async def release(self, order_ids: object) -> None:
         del order_ids
-        raise DatabaseUnavailable("away")
+        raise DatabaseUnavailable("no connection")
 
 
 async def recover(database: Database) -> Counter[str]:
@@ -117,7 +117,7 @@ async def test_an_append_of_unknown_outcome_is_resolved_by_the_log(
     assert await claims_of(database) == {}
 
 
-async def test_what_could_not_be_handed_back_is_recovered(
+async def test_claims_that_could_not_be_released_are_recovered(
     database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = orders_created(2)
@@ -126,10 +126,10 @@ async def test_what_could_not_be_handed_back_is_recovered(
     worker = splitting_worker(store, database, claims=claims)
     read_streams = store.read_streams
 
-    async def away(_: object) -> dict[UUID, tuple[()]]:
-        raise DatabaseUnavailable("away")
+    async def unavailable(_: object) -> dict[UUID, tuple[()]]:
+        raise DatabaseUnavailable("no connection")
 
-    monkeypatch.setattr(store, "read_streams", away)
+    monkeypatch.setattr(store, "read_streams", unavailable)
     assert (await worker.run_once()).results == {SplitResult.RELEASED: 2}
     monkeypatch.setattr(store, "read_streams", read_streams)
 

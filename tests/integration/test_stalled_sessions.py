@@ -41,7 +41,8 @@ def idle_after_a_pipeline(
 
     The timeout has no effect: libpq sends Flush after Sync, which stops the timer.
     """
-    options = "-c idle_in_transaction_session_timeout=10000"  # it may come first on a slow machine
+    # A shorter timeout may end the session first on a slow machine.
+    options = "-c idle_in_transaction_session_timeout=10000"
     with psycopg.connect(conninfo, application_name=name, options=options) as connection:
         with connection.pipeline():
             connection.execute(statement.encode())

@@ -111,7 +111,7 @@ async def test_after_the_time_limit_of_the_statement_the_commit_still_waits_for_
 async def test_a_commit_that_no_replica_has_is_not_confirmed_to_a_retry(
     conninfo: str, database: Database
 ) -> None:
-    """A terminated backend leaves its commit visible; a server that crashed does, too."""
+    """A terminated backend leaves its commit visible; so does a server that crashed."""
     async with running_appender(database, limits=LIMITS) as appender:
         await appender.append([foreign_event()])
         await require_replica(conninfo)
@@ -154,7 +154,7 @@ async def test_a_commit_whose_wait_is_cancelled_is_not_confirmed(
 async def test_without_a_replica_a_repeated_append_and_probes_leave_one_session_that_waits(
     conninfo: str,
 ) -> None:
-    """A server's session waits without limit, also after its client has given up."""
+    """A server's session waits without limit, even after its client has disconnected."""
     database = Database(conninfo, pool_size=1, limits=IMPATIENT)
     async with running_appender(database, limits=LIMITS) as appender:
         event = foreign_event(uuid4())
@@ -244,7 +244,7 @@ async def test_a_repeated_request_that_writes_nothing_is_answered_once_a_replica
 async def _store_without_replica(
     conninfo: str, request: Callable[[], Awaitable[Any]], stored: int
 ) -> None:
-    """Send a request until the log has so many events, and end each wait for a replica."""
+    """Send a request until the log has `stored` events, and end each wait for a replica."""
     async with asyncio.timeout(30):
         while await on_server(conninfo, "SELECT count(*) FROM stored_events") != [(stored,)]:
             requested = asyncio.ensure_future(request())

@@ -39,9 +39,9 @@ from tests.support.events import (
 from tests.support.seal import KEY, OTHER_KEY, seal_all, sealer, tamper
 
 T0: Final = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
-BYSTANDERS: Final = 5
+UNCHANGED_ORDERS: Final = 5
 ROUNDS: Final = 4
-VICTIMS_A_KIND: Final = 4
+VICTIMS_PER_KIND: Final = 4
 """With 31 kinds, 496 changes in all."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -348,22 +348,22 @@ PENDING: Final[dict[Tamper, set[Fault]]] = {
 }
 
 
-SEALED: Final[dict[Tamper, set[Fault]]] = {
+ONLY_BY_THE_SEAL: Final[dict[Tamper, set[Fault]]] = {
     author_everywhere: {"ALTERED"},
     recorded_time: {"ALTERED"},
     worker: {"ALTERED"},
     delete_everywhere: {"DELETED"},
     replace_history: {"ALTERED"},
 }
-"""What only the seal contradicts."""
+"""The faults that only the seal finds."""
 
 ALTERING: Final = (side, placed_by, creation_time, trace, quantity, slice_quantities, white_space)
 DELETING: Final = (delete_first, delete_middle, delete_newest, delete_order)
-SEALED_TOO: Final[dict[Tamper, set[Fault]]] = {
+ALSO_BY_THE_SEAL: Final[dict[Tamper, set[Fault]]] = {
     **{kind: {"ALTERED"} for kind in (*ALTERING, swap_positions, forge_id)},
     **{kind: {"DELETED"} for kind in DELETING},
 }
-"""What the seal finds besides."""
+"""The faults that the seal finds in addition."""
 
 
 def split_order(number: int) -> tuple[Event, ...]:
@@ -424,13 +424,13 @@ def project_again(conninfo: str, order_ids: Iterable[UUID]) -> None:
         assert run_pulse("projections", "retry", str(order_id), conninfo=conninfo).exit_code == 0
 
 
-EXPECTED: Final = CONTRADICTED | PENDING | SEALED
+EXPECTED: Final = CONTRADICTED | PENDING | ONLY_BY_THE_SEAL
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_every_kind_of_tampering_is_found_and_named(conninfo: str, seal: Seal, seed: int) -> None:
     choice = random.Random(seed)
-    kinds = list(EXPECTED) * VICTIMS_A_KIND
+    kinds = list(EXPECTED) * VICTIMS_PER_KIND
     choice.shuffle(kinds)
     victims: list[tuple[Tamper, Victim]] = []
     events: list[Event] = []
@@ -438,9 +438,9 @@ def test_every_kind_of_tampering_is_found_and_named(conninfo: str, seal: Seal, s
         history = (order_created(f"pending_{number}"),) if kind in PENDING else split_order(number)
         victims.append((kind, Victim(history, len(events) + 1)))
         events += history
-    bystanders = [split_order(number) for number in range(1000, 1000 + BYSTANDERS)]
+    unchanged = [split_order(number) for number in range(1000, 1000 + UNCHANGED_ORDERS)]
     cancelled = order_created("cancelled")
-    events += [event for history in bystanders for event in history]
+    events += [event for history in unchanged for event in history]
     events += [cancelled, order_cancelled(cancelled)]
     write(conninfo, *stored(events))
     projected(conninfo)
@@ -461,11 +461,11 @@ def test_every_kind_of_tampering_is_found_and_named(conninfo: str, seal: Seal, s
             for finding in findings
             if finding["order_id"] == str(victim.order_id) or finding["position"] in positions
         }
-        expected = EXPECTED[kind] | SEALED_TOO.get(kind, set())
+        expected = EXPECTED[kind] | ALSO_BY_THE_SEAL.get(kind, set())
         assert expected <= named, f"{kind.__name__}: {named}"
-        assert kind not in SEALED or named == expected, f"{kind.__name__}: {named}"
-    innocent = {str(history[0].originator_id) for history in bystanders}
-    assert not [finding for finding in findings if finding["order_id"] in innocent]
+        assert kind not in ONLY_BY_THE_SEAL or named == expected, f"{kind.__name__}: {named}"
+    unchanged_ids = {str(history[0].originator_id) for history in unchanged}
+    assert not [finding for finding in findings if finding["order_id"] in unchanged_ids]
     assert not {finding["fault"] for finding in findings} & {"TREE", "SIGNATURE", "ANCHOR"}
 
 
@@ -560,7 +560,7 @@ def test_a_log_rewritten_and_sealed_with_another_key_is_found(sealed: str, seal:
         ),
         ("UPDATE seal_nodes SET hash = sha256(hash)", "4 rows of seal_nodes are wrong or missing"),
         ("TRUNCATE seal_nodes", "4 rows of seal_nodes are wrong or missing"),
-        ("UPDATE seal_state SET frontier = repeat('x', length(frontier))::bytea", "other hashes"),
+        ("UPDATE seal_state SET frontier = repeat('x', length(frontier))::bytea", "the hashes in seal_state are not those"),
         (
             "UPDATE seal_state SET size = 1, frontier = sha256('')",
             "has 1200 entries, the tree has 1",
@@ -592,18 +592,18 @@ def test_an_anchor_file_that_is_cut_short_counts_as_far_as_it_goes(sealed: str, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--anchors", "missing.txt"), "missing.txt cannot be read: No such file or directory"),
         (("--key", "no key"), "not a verifier key"),
     ],
 )
-def test_what_it_is_to_trust_must_be_readable(
-    conninfo: str, arguments: tuple[str, ...], told: str
+def test_an_unreadable_key_or_anchor_file_is_an_error(
+    conninfo: str, arguments: tuple[str, ...], message: str
 ) -> None:
     ended = run_pulse("verify", *arguments, conninfo=conninfo)
     assert ended.exit_code == 1
-    assert told in ended.err
+    assert message in ended.err
 
 
 def test_an_event_inserted_far_ahead_is_found(conninfo: str) -> None:

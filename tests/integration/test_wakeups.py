@@ -45,7 +45,7 @@ async def test_the_commit_hook_is_called_when_others_can_see_the_row(database: D
         await appender.append([foreign_event()])
         await appender.append([foreign_event(), foreign_event()])
     first, second = await asyncio.gather(*seen)
-    assert first >= 1, "its own row; the others' may have come while it looked"
+    assert first >= 1, "its own row; other rows may have been written before it looked"
     assert second == 3
 
 
@@ -69,7 +69,7 @@ async def test_a_notification_of_a_commit_reaches_a_listener_elsewhere(
         running(notifier.run),
         running_appender(database, on_commit=notifier.notify) as appender,
     ):
-        assert await wake_up.wait(DEADLINE_SECONDS), "it has begun to listen"
+        assert await wake_up.wait(DEADLINE_SECONDS), "it listens"
         await appender.append([foreign_event()])
         assert await wake_up.wait(DEADLINE_SECONDS)
 
@@ -130,7 +130,7 @@ async def test_a_listener_whose_backend_was_terminated_reconnects_and_wakes_once
         assert await wake_up.wait(DEADLINE_SECONDS), "hints may have been lost meanwhile"
         assert wake_up.count == 2
         await fetch(database, "NOTIFY stored_events")
-        assert await wake_up.wait(DEADLINE_SECONDS), "it hears again"
+        assert await wake_up.wait(DEADLINE_SECONDS), "it listens again"
         assert wake_up.count == 3
 
 

@@ -54,7 +54,7 @@ def test_the_window_of_an_earlier_order_starts_at_its_creation(
         assert options == (["security_barrier=true"], True)
 
 
-async def test_a_window_has_both_ends_or_none(conninfo: str, database: Database) -> None:
+async def test_a_window_with_only_one_end_is_refused(conninfo: str, database: Database) -> None:
     write(conninfo, *stored([order_created()]))
     await project(database)
     with (

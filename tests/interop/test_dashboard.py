@@ -1,4 +1,4 @@
-"""The dashboard and the alerts, asked of a real Prometheus that scrapes a real Pulse under load."""
+"""The dashboard and the alerts, evaluated by a Prometheus that scrapes a Pulse under load."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def asked(loaded: PulseProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
-def test_each_expression_of_the_dashboard_has_an_answer(
+def test_each_expression_of_the_dashboard_returns_data(
     asked: Prometheus, title: str, expression: str
 ) -> None:
     for name, value in VARIABLES.items():

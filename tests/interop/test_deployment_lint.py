@@ -56,7 +56,7 @@ def test_hadolint_accepts_the_containerfile() -> None:
 
 
 @needs_tools
-def test_hadolint_refuses_one_that_ends_as_root(tmp_path: Path) -> None:
+def test_hadolint_refuses_a_containerfile_that_ends_as_root(tmp_path: Path) -> None:
     text = (CONTAINER / "Containerfile").read_text(encoding="utf-8")
     broken = tmp_path / "Containerfile"
     broken.write_text(text.replace("USER 10001:10001", "USER root"), encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.browser import require_chromium
 from tests.support.processes import PulseProcess, pulse
 
-MOST_SECONDS = 60
+MAX_SECONDS = 60
 SHOWN = {
     "pulse": (
         "/internal/orders/batch",
@@ -88,7 +88,7 @@ def test_a_browser_shows_the_page_and_requests_nothing_from_other_hosts(
             require_chromium(),
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # its own wishes too
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # of the browser itself too
             f"--user-data-dir={tmp_path / 'profile'}",
             f"--log-net-log={tmp_path / 'net.json'}",
             "--enable-logging=stderr",
@@ -98,7 +98,7 @@ def test_a_browser_shows_the_page_and_requests_nothing_from_other_hosts(
         ],
         capture_output=True,
         text=True,
-        timeout=MOST_SECONDS,
+        timeout=MAX_SECONDS,
         check=False,
     )
     for words in SHOWN[component]:

@@ -76,7 +76,7 @@ def built(home: Path) -> Path | None:
     return program
 
 
-def test_a_pack_is_exported_beside_running_processes_and_verified_elsewhere(
+def test_a_pack_is_exported_while_processes_run_and_verified_elsewhere(
     up: PulseProcess, data_dir: Path, tmp_path: Path
 ) -> None:
     since = datetime.now(UTC)

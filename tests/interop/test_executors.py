@@ -119,7 +119,7 @@ def place_orders(process: PulseProcess) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_killed_at_random_moments_it_executes_each_slice_once(
+def test_an_executor_killed_at_random_moments_executes_each_slice_once(
     conninfo: str, tmp_path: Path, executor: Executor
 ) -> None:
     store, moments = tmp_path / "store", random.Random(7)
@@ -140,7 +140,7 @@ def test_killed_at_random_moments_it_executes_each_slice_once(
             tmp_path, database_url=url_of(conninfo), port=port, release_slices=False
         ) as process:
             until(lambda: executor.read(store)[0] >= last, "it has read everything")
-        assert reading.poll() is None, "it reconnects and goes on"
+        assert reading.poll() is None, "it reconnects and continues"
     read_to, executed = executor.read(store)
     expected = released_in(conninfo)[1]
     assert len(executed) >= KILLS * ORDERS
@@ -150,7 +150,7 @@ def test_killed_at_random_moments_it_executes_each_slice_once(
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_it_stops_when_the_log_is_another_one(
+def test_an_executor_stops_when_the_log_is_another_one(
     conninfo: str, tmp_path: Path, executor: Executor
 ) -> None:
     store = tmp_path / "store"

@@ -157,7 +157,7 @@ async def test_with_a_single_server_connection_only_the_first_client_is_served(
             assert await (await first.execute("SELECT 1")).fetchone() == (1,)
 
 
-async def test_what_an_earlier_client_left_in_the_session_is_discarded(conninfo: str) -> None:
+async def test_state_that_an_earlier_client_left_in_the_session_is_discarded(conninfo: str) -> None:
     with pgbouncer(
         conninfo, default_pool_size=1, server_reset_query="", server_reset_query_always=0
     ) as address:

@@ -13,7 +13,7 @@ import pytest
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support.haproxy import HAPROXY, haproxy
-from tests.support.http import answers_at, send_raw
+from tests.support.http import is_listening, send_raw
 from tests.support.nginx import NGINX, nginx
 from tests.support.orders import order
 from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, until
@@ -70,7 +70,7 @@ def running(command: list[str], home: Path, port: int) -> Iterator[int]:
             command, stdout=log, stderr=log, env={"HOME": str(home), "PATH": "/usr/bin:/usr/sbin"}
         )
     try:
-        until(lambda: answers_at(port) or process.poll() is not None, f"{command[0]} listens")
+        until(lambda: is_listening(port) or process.poll() is not None, f"{command[0]} listens")
         assert process.poll() is None, (home / "proxy.err").read_text()
         yield port
     finally:
@@ -167,8 +167,8 @@ def test_a_proxy_of_the_gateway_cannot_be_used_for_smuggling(
         headers = {"authorization": f"Bearer {signer.token()}"}
         upgrades = {"Connection": "Upgrade", "Upgrade": "h2c", **headers}
         for offered in (headers, upgrades):
-            honest = httpx.post(url, json=order(), headers=offered, trust_env=False, timeout=30)
-            assert honest.status_code == 202, honest.text
+            valid = httpx.post(url, json=order(), headers=offered, trust_env=False, timeout=30)
+            assert valid.status_code == 202, valid.text
     order_id = order_id_for(INTERNAL_SCOPE, hidden["order_unique_key"])
     assert served.http.get(f"/internal/orders/{order_id}").status_code == 404
 

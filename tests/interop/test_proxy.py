@@ -19,7 +19,7 @@ from tests.support.tokens import SERVICE_TOKEN, Signer
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
 
 HEADER_SECONDS = 5
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_service_needs_its_token_whatever_its_forwarding_headers_are(
 ) -> None:
     assert services.post("/pulse/internal/orders", json=order()).status_code == 201
     batch = services.post("/pulse/internal/orders/batch", json=[order() for _ in range(1000)])
-    assert len(batch.content) > MOST_BYTES
+    assert len(batch.content) > MAX_BYTES
     assert {result["status"] for result in batch.json()["results"]} == {201}
     del services.headers["authorization"]
     claimed = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
@@ -151,7 +151,7 @@ def test_a_public_caller_cannot_act_on_behalf_of_another(public: httpx.Client) -
 
 
 def test_bodies_too_large_are_refused_at_once(public: httpx.Client, services: httpx.Client) -> None:
-    large = b" " * (MOST_BYTES + 1)
+    large = b" " * (MAX_BYTES + 1)
     json_type = {"content-type": "application/json"}
     answer = public.post("/gapi/api/orders", content=large, headers=json_type)
     refused(answer, 413, "PAYLOAD_TOO_LARGE")

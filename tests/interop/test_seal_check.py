@@ -1,4 +1,4 @@
-"""The seal as others check it: a program in Go that has only the HTTP API and no code of Pulse."""
+"""The seal is checked by a program in Go that uses only the HTTP API and no code of Pulse."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def run(check: Path, up: PulseProcess, key: str, *older: Path) -> subprocess.Com
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_program_finds_the_seal_right_and_what_was_changed_wrong(
+def test_the_program_accepts_the_seal_and_finds_changes(
     check: Path, up: PulseProcess, data_dir: Path, tmp_path: Path
 ) -> None:
     key = read_key_file(data_dir / "seal-development.key").verifier

@@ -64,7 +64,7 @@ def check_licenses(licenses: dict[str, str]) -> None:
     """Check that each package (the key) has an allowed licence: one of `OR`, all of `AND`.
 
     Raises:
-        CheckFailed: the message names each other licence with its package.
+        CheckFailed: the message names each refused licence with its package.
     """
     refused = [f"{name}: {text[:80]}" for name, text in licenses.items() if not is_allowed(text)]
     if refused:

@@ -24,7 +24,7 @@ class CheckFailed(Exception):
 
 
 def wait_for(condition: Callable[[], Any], seen: Callable[[], str], seconds: float) -> Any:
-    """Poll the condition until it is true; returns its value. `seen` says what was there instead.
+    """Poll the condition until it is true; returns its value. `seen` returns what was there.
 
     Raises:
         CheckFailed: the condition raised it, or was not true in time.
@@ -95,7 +95,7 @@ class Environment:
         run(python, "-m", "venv", "--without-pip", directory / "env")
 
     def install(self, *arguments: str | Path) -> None:
-        """Install packages with the release tools' pip, without what they need."""
+        """Install packages with the release tools' pip, without their dependencies."""
         self._pip("install", "--quiet", "--no-compile", "--no-deps", *arguments)
 
     def install_locked(self, lock: Path) -> None:
@@ -103,7 +103,7 @@ class Environment:
         self.install("--require-hashes", "-r", lock)
 
     def check(self) -> None:
-        """Check that every package has what it needs, in the right version."""
+        """Check that every package has its dependencies, in the right versions."""
         self._pip("check")
 
     def _pip(self, *arguments: str | Path) -> None:

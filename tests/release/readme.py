@@ -43,12 +43,12 @@ class Command(NamedTuple):
         """
         if not self.output:
             return True
-        parts = _without_chance(self.output).split("…")
+        parts = _without_random_values(self.output).split("…")
         pattern = ".*".join(re.escape(part.strip()) for part in parts)
-        return re.fullmatch(pattern, _without_chance(printed), re.DOTALL) is not None
+        return re.fullmatch(pattern, _without_random_values(printed), re.DOTALL) is not None
 
 
-def _without_chance(text: str) -> str:
+def _without_random_values(text: str) -> str:
     return _QUANTITY.sub('"quantity":<any>', _TIME.sub("<time>", text.strip()))
 
 

@@ -103,7 +103,7 @@ class Invariants:
         self._world.note("log", type(event).__name__, f"of {order_id} at {record.position}")
 
     def _add_halt(self, record: RecordedEvent, event: ReleasesHalted | ReleasesResumed) -> None:
-        """Check that halts alternate with resumptions, for each target; tell the lives."""
+        """Check that halts and resumptions of a target alternate; record resumptions in `lives`."""
         version = len(self._world.server.log.streams[HALTS_STREAM_ID])
         require(event.originator_version == version, f"a halt has version {version}")
         if isinstance(event, ReleasesHalted):

@@ -107,7 +107,7 @@ class Process:
     async def stop(self) -> None:
         """Stop as on SIGTERM: each loop finishes its step, then queued appends are written.
 
-        Then what was appended is sealed.
+        Then the appended events are sealed.
         """
         for loop in reversed(self._loops):
             loop.stop()

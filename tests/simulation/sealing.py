@@ -25,7 +25,7 @@ _CHECKPOINT_SECONDS: Final = 0.05
 
 
 class SealInvariants:
-    """Checks the seal at each commit of a sealer and at each anchor, by the appended events."""
+    """Checks the seal against the appended events, at each commit of a sealer and each anchor."""
 
     def __init__(self, world: "World") -> None:
         self._world = world

@@ -51,7 +51,7 @@ _ACTIONS = 120
 _WORKERS = ("w1", "w2")
 _WINDOW: Final = timedelta(minutes=60)
 _QUARTER: Final = _WINDOW / 4
-"""The distance of slices of an order in five. Their times are far from now, whichever is now."""
+"""The distance of slices of an order in five. Their times are far from now at any time."""
 
 
 class Side:
@@ -98,7 +98,7 @@ class Side:
         return due.orders, round(due.at.timestamp() + due.next_seconds, 3)
 
     async def refresh(self, order_ids: list[UUID]) -> set[UUID | None]:
-        """Compute when these orders are due, and one that does not exist; returns the changed."""
+        """Refresh the due rows of these orders and of a missing one; returns the changed orders."""
         ids = {position: order_id for order_id, position in (await created_on(self)).items()}
         positions = [position for position, order_id in ids.items() if order_id in order_ids]
         async with self.database.connection() as connection, connection.transaction():

@@ -1,4 +1,4 @@
-"""The real worker, projector and monitor, interleaved and crashed: every invariant holds."""
+"""Pulse's components, interleaved and crashed: every invariant holds."""
 
 import subprocess
 import sys

@@ -120,7 +120,7 @@ class World:
             self.after(delay, lambda o=other, w=wake_up: o.loop.deliver(w.set))  # type: ignore[misc]
 
     def acknowledge(self, key: str, caller: str) -> None:
-        """Only one caller may create an order."""
+        """Record which caller created an order, and check that it is the only one."""
         first = self._acknowledged.setdefault(key, caller)
         require(first == caller, f"{caller} and {first} both created {key}")
 

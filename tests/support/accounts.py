@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def as_user(uid: int, gid: int, action: Callable[[], str]) -> str:
-    """Become the user in a forked child, which needs no interpreter that the user can read."""
+    """Run `action` as the user in a forked child; the user needs no access to the interpreter."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

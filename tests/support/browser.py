@@ -1,4 +1,4 @@
-"""Pages of the console in Debian's Chromium, by Playwright, with what a page must never do.
+"""Pages of the console in Debian's Chromium, by Playwright, and checks that hold for every page.
 
 The headless shell is Chromium without windows: a page costs a third of the processor time.
 """
@@ -83,7 +83,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Pages:
-    """Opens pages of one Pulse, and collects what none of them may do.
+    """Opens pages of one Pulse, and collects problems that no page may have.
 
     These are errors in the browser's console, uncaught errors, and requests to other hosts.
     """
@@ -122,7 +122,7 @@ class Pages:
 
     @property
     def problems(self) -> list[str]:
-        """What the pages did that no test expects."""
+        """The problems that no test expects."""
         return [p for p in self._problems if not any(e.search(p) for e in self._expected)]
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ def serious_findings(page: Page) -> list[str]:
 
 
 def overflow_pixels(page: Page) -> int:
-    """By how much the page is wider than its window: 0 if nothing is cut off."""
+    """How many pixels the page is wider than its window: 0 if nothing is cut off."""
     found: int = page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )

@@ -34,7 +34,7 @@ def holiday(on: str, name: str = "A holiday") -> dict[str, Any]:
 
 
 def special(on: str, *pairs: tuple[str, str], segments: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Special sessions; without `segments` those of all."""
+    """Special sessions of `segments`, by default of all."""
     entry = {"date": on, "name": "Special", "sessions": times(*pairs), "source": SOURCE}
     return entry | ({"segments": list(segments)} if segments else {})
 

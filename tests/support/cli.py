@@ -28,9 +28,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) -> Ended:
-    """Run one command line with only these settings; those for owners aside, as a process's role.
+    """Run one command line with only these settings, as the role of processes.
 
-    They are `migrate` and `log fork`.
+    `migrate` and `log fork` run as the owner instead.
     """
     if conninfo is not None:
         is_for_owner = arguments[:1] == ("migrate",) or arguments[:2] == ("log", "fork")

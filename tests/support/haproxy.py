@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.support.http import answers_at
+from tests.support.http import is_listening
 from tests.support.processes import DEADLINE_SECONDS, ROOT, free_port, until
 
 CONFIGURATION: Final = ROOT / "docs" / "proxy" / "haproxy.cfg"
@@ -47,7 +47,7 @@ def haproxy(
             [HAPROXY, "-db", "-f", str(configuration)], stdout=log, stderr=log
         )
     try:
-        until(lambda: answers_at(public_port) or process.poll() is not None, "HAProxy listens")
+        until(lambda: is_listening(public_port) or process.poll() is not None, "HAProxy listens")
         assert process.poll() is None, errors.read_text()
         yield HAProxy(public_port, services_port, process.pid)
     finally:

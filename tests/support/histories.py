@@ -49,7 +49,7 @@ _AUTHOR: Final = RecordedBy(component="test", instance="test-1", code_version="0
 _TRACE: Final = Trace(trace_id="t", trace_source="test", request_id="r", request_source="test")
 _STEP: Final = st.tuples(st.integers(0, 29), st.integers(0, 50))
 _STEPS: Final = st.integers(1, 10).flatmap(lambda n: st.lists(_STEP, min_size=n, max_size=3 * n))
-"""How a life goes on: the choice of a moment, and of a command."""
+"""The next step of a life: the choice of a moment, and of a command."""
 _CREATED_AT: Final = (
     datetime(2026, 3, 2, 3, 45, tzinfo=UTC),
     datetime(2026, 3, 2, 3, 45, 0, 123457, tzinfo=UTC),

@@ -34,7 +34,7 @@ def answers(raw: bytes) -> list[Answer]:
     return found
 
 
-def answers_at(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """Whether a server listens on that port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -5,7 +5,7 @@ from typing import Final
 import psycopg
 
 CLAIMS: Final = 40
-SLICES_AN_ORDER: Final = 3
+SLICES_PER_ORDER: Final = 3
 
 _FILL = (
     # Position of creation 2n, of the outcome 2n + 1; 2 % FAILED and 2 % CANCELLED, none of them of
@@ -82,7 +82,7 @@ def fill(conninfo: str, orders: int, *, pending: int, logged: int) -> None:
         "pending": pending,
         "logged": logged,
         "claims": CLAIMS,
-        "slices": SLICES_AN_ORDER,
+        "slices": SLICES_PER_ORDER,
     }
     with psycopg.connect(conninfo, autocommit=True) as connection:
         for statement in _FILL:

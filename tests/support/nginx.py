@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.http import answers_at
+from tests.support.http import is_listening
 from tests.support.processes import DEADLINE_SECONDS, ROOT, free_port, until
 
 CONFIGURATION: Final = ROOT / "docs" / "proxy" / "nginx.conf"
@@ -43,7 +43,7 @@ def nginx(home: Path, pulse_port: int) -> Iterator[Nginx]:
         )
     try:
         until(
-            lambda: answers_at(running.public_port) or process.poll() is not None, "nginx listens"
+            lambda: is_listening(running.public_port) or process.poll() is not None, "nginx listens"
         )
         assert process.poll() is None, errors.read_text()
         yield running

@@ -123,7 +123,7 @@ class SealedLog:
         return b"".join(hashes[256 * tile.index : 256 * tile.index + tile.width])
 
     def bounds(self, first: int, last: int) -> tuple[Bounds, PackRequest]:
-        """What selects the leaves from one to another (inclusive) by their time."""
+        """The bounds in time of the leaves from one to another (inclusive)."""
         records = [self.events[index].record for index in (first, last)]
         request = PackRequest(
             recorded_from=records[0].recorded_at,

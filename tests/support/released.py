@@ -1,4 +1,4 @@
-"""The code of the release before, which runs beside this one in tests of upgrades."""
+"""The code of the previous release, which runs alongside this code in upgrade tests."""
 
 import subprocess
 from pathlib import Path

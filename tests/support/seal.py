@@ -27,7 +27,7 @@ _INSERT = (
 
 
 def append(conninfo: str, events: int = 1) -> None:
-    """Append events of streams of their own, under the lock that makes ids follow the commits."""
+    """Append events, each in its own stream, under the lock that orders ids by commit."""
     with psycopg.connect(conninfo) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOG_LOCK,))
         connection.execute(_INSERT, (events,))
@@ -48,7 +48,7 @@ def append_event(
 
 
 def tamper(conninfo: str, *statements: str) -> None:
-    """Run statements as a superuser whom no trigger hinders."""
+    """Run statements as a superuser, with triggers disabled."""
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET session_replication_role = replica")
         for statement in statements:

@@ -25,7 +25,7 @@ class KeptSpans:
         return self._exporter.get_finished_spans()
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """Those with this name."""
+        """Every ended span with this name."""
         return [span for span in self.ended if span.name == name]
 
 

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 @st.composite
 def logs(draw: st.DrawFn, steps: Sequence[int] = (0, 1, 2, -1, -30)) -> list[Row]:
-    """Orders, halts and foreign events, mixed, with gaps, while the clock is also set back.
+    """Orders, halts and foreign events, mixed, with gaps, and a clock that is sometimes set back.
 
     Between two events the clock advances by one of `steps` seconds.
     """

@@ -39,7 +39,7 @@ def test_a_name_is_fit_for_a_header_and_read_back(issuer: str, subject: str) -> 
 @example("%61|b")
 @example("a%7c|b")
 @given(st.text(max_size=60))
-def test_what_is_taken_for_a_name_is_spelled_in_the_one_way(name: str) -> None:
+def test_every_accepted_name_is_in_its_only_spelling(name: str) -> None:
     try:
         caller = Caller.named(name)
     except CallerUnnamable:
@@ -48,13 +48,13 @@ def test_what_is_taken_for_a_name_is_spelled_in_the_one_way(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["", "a\n", "\x7f", "\x85", "\ud800", "a" * 256])
-def test_what_cannot_be_said_names_nobody(part: str) -> None:
+def test_an_issuer_or_subject_that_cannot_be_encoded_is_refused(part: str) -> None:
     for pair in ((part, "a"), ("a", part)):
         with pytest.raises(CallerUnnamable):
             Caller.of_token(*pair)
 
 
-def test_a_caller_may_read_its_own_orders_and_the_internal_api_all() -> None:
+def test_a_caller_may_read_its_own_orders_and_the_internal_api_every_order() -> None:
     alice, bob = Caller.of_token("i", "alice"), Caller.of_token("i", "bob")
     order_id = order_id_for(alice.key_scope, "key")
     assert alice.may_read(order_id, "key")

@@ -159,7 +159,7 @@ def test_an_order_of_the_current_version_needs_its_fields(
 
 @pytest.mark.parametrize("version", ["2", True, None, 1.5, [], 0, -1], ids=str)
 @pytest.mark.parametrize("event", [CREATED, order_cancelled(CREATED)], ids=["3", "1"])
-def test_what_is_no_version_is_unreadable(
+def test_an_invalid_version_is_unreadable(
     mapper: EventMapper, event: DomainEvent, version: object
 ) -> None:
     invalid = as_stored(event, {"class_version": version})

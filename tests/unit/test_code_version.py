@@ -52,7 +52,7 @@ def test_deleted_code_is_a_change(checkout: Path) -> None:
     assert checkout_commit(checkout).endswith(".dirty")
 
 
-def test_a_directory_within_a_checkout_is_not_taken_for_it(checkout: Path) -> None:
+def test_a_directory_within_a_checkout_is_not_a_checkout(checkout: Path) -> None:
     (checkout / "site-packages").mkdir()
     assert checkout_commit(checkout / "site-packages") == "unknown"
 

@@ -11,7 +11,7 @@ from pulse.http.console.pages import duration, grouped, prose, utc, visible
 NOON = datetime(2026, 3, 2, 12, 0, 7, 5, tzinfo=UTC)
 
 
-def test_markup_is_escaped_and_what_cannot_be_seen_is_shown() -> None:
+def test_markup_is_escaped_and_invisible_characters_are_shown() -> None:
     assert visible('<b a="1">&\'') == "&lt;b a=&#34;1&#34;&gt;&amp;&#39;"
     assert visible("a\u202eb") == 'a<span class="unprintable">\\u202e</span>b'
     assert visible("\x00\n") == (

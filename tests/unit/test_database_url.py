@@ -75,12 +75,12 @@ WRONG = [
 
 
 @pytest.mark.parametrize("url", RIGHT)
-def test_what_libpq_reads_is_taken_as_it_is(url: str) -> None:
+def test_a_url_that_libpq_can_read_is_unchanged(url: str) -> None:
     assert checked_url(url) == url
 
 
 @pytest.mark.parametrize("url", WRONG)
-def test_what_libpq_cannot_read_is_refused_and_none_of_it_is_repeated(url: str) -> None:
+def test_a_url_that_libpq_cannot_read_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="a Postgres URL such as") as refused:
         checked_url(url)
     assert not [secret for secret in SECRETS if secret in str(refused.value)]

@@ -1,4 +1,4 @@
-"""The files below deploy/ name settings and commands that exist, and fit to each other."""
+"""The files below deploy/ name settings and commands that exist, and are consistent."""
 
 import re
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_the_compose_file_needs_the_variables_of_the_example() -> None:
     assert sorted(re.findall(r"^(\w+)=", example, re.MULTILINE)) == secret_names()
 
 
-def test_everything_of_pulse_in_the_compose_file_is_read_only_and_without_capabilities() -> None:
+def test_every_pulse_service_of_the_compose_file_is_read_only_and_without_capabilities() -> None:
     for service in compose()["services"].values():
         if service["image"] == "pulse":
             assert service["read_only"] is True

@@ -47,6 +47,6 @@ def test_a_fault_is_described_without_the_values_of_the_connection_string(
     assert describe(psycopg.OperationalError(f"{said}\n\tmore of hidden")) == described
 
 
-def test_what_the_server_says_of_a_statement_is_kept() -> None:
+def test_the_servers_message_about_a_statement_is_kept() -> None:
     error = psycopg.errors.UndefinedTable('relation "order_queue" does not exist')
     assert describe(error) == 'relation "order_queue" does not exist'

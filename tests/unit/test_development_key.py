@@ -1,4 +1,4 @@
-"""The development key: made once, for its user's eyes alone, and never taken from anyone else."""
+"""The development key: created once, readable by its user alone, refused if others can read it."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ def made(data_dir: Path) -> Settings:
     return with_development_key(Settings(data_dir=data_dir), make=True)
 
 
-def test_it_is_made_once_and_found_again(tmp_path: Path) -> None:
+def test_the_key_is_created_once_and_found_again(tmp_path: Path) -> None:
     first = made(tmp_path / "a" / "data")
     assert first.jwt_secret is not None
     assert len(first.jwt_secret.reveal()) == 64
@@ -45,14 +45,14 @@ def test_only_its_user_reads_it_whatever_the_umask(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == [KEY_FILE]
 
 
-def test_of_many_makers_at_once_one_wins(tmp_path: Path) -> None:
+def test_of_many_concurrent_creators_one_wins(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         keys = {s.jwt_secret for s in pool.map(made, [tmp_path / "data"] * 16)}
     assert len(keys) == 1
     assert len(list((tmp_path / "data").iterdir())) == 1
 
 
-def test_it_makes_nothing_unless_asked(tmp_path: Path) -> None:
+def test_no_key_is_created_unless_requested(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     assert with_development_key(settings, make=False) == settings
     assert not (tmp_path / "data").exists()
@@ -67,26 +67,26 @@ def test_a_configured_key_is_the_only_one(tmp_path: Path) -> None:
         assert with_development_key(settings, make=True) == settings
 
 
-@pytest.mark.parametrize("spoil", ["readable", "short", "a link", "a directory", "a pipe"])
-def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, spoil: str) -> None:
+@pytest.mark.parametrize("defect", ["readable", "short", "a link", "a directory", "a pipe"])
+def test_a_file_that_cannot_be_trusted_is_refused(tmp_path: Path, defect: str) -> None:
     file = tmp_path / KEY_FILE
-    if spoil == "a link":
+    if defect == "a link":
         (tmp_path / "elsewhere").write_text("k" * 64)
         (tmp_path / "elsewhere").chmod(0o600)
         file.symlink_to(tmp_path / "elsewhere")
-    elif spoil == "a directory":
+    elif defect == "a directory":
         file.mkdir(0o700)
-    elif spoil == "a pipe":
+    elif defect == "a pipe":
         os.mkfifo(file, 0o600)
     else:
-        file.write_text("k" * (64 if spoil == "readable" else 8))
-        file.chmod(0o640 if spoil == "readable" else 0o600)
+        file.write_text("k" * (64 if defect == "readable" else 8))
+        file.chmod(0o640 if defect == "readable" else 0o600)
     with pytest.raises(KeyUnsafe) as refused:
         made(tmp_path)
     assert "kkkk" not in str(refused.value)
 
 
-def test_a_token_holds_what_was_asked_for(tmp_path: Path) -> None:
+def test_a_token_has_the_requested_claims(tmp_path: Path) -> None:
     settings = made(tmp_path)
     assert settings.jwt_secret is not None
     token = mint_token(settings, "alice", ["orders:read", "orders:write"], 60)

@@ -1,4 +1,4 @@
-"""The documents against the code they speak of: fields, examples, and what is refused."""
+"""The OpenAPI documents match the code: fields, examples and refusals."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -48,7 +48,7 @@ def operations(document: dict[str, Any]) -> Iterator[Described]:
 
 
 def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body that is described, request or answer, with where it stands."""
+    """Every body that is described, request or answer, with its place in the document."""
     for method, path, described in operations(document):
         bodies = {"request": described.get("requestBody"), **described["responses"]}
         for name, body in bodies.items():
@@ -58,13 +58,13 @@ def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_it_is_openapi_3_1_and_asks_for_nothing_elsewhere(document: dict[str, Any]) -> None:
+def test_the_document_is_openapi_3_1_and_has_no_absolute_url(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert b"://" not in msgspec.json.encode(document)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_every_request_and_every_answer_has_examples_of_its_own_shape(
+def test_every_request_and_every_answer_has_examples_that_match_its_schema(
     document: dict[str, Any],
 ) -> None:
     for where, content in contents(document):
@@ -77,7 +77,7 @@ def test_every_request_and_every_answer_has_examples_of_its_own_shape(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
+def test_each_error_is_under_its_status_and_429_and_503_have_retry_after(
     document: dict[str, Any],
 ) -> None:
     codes: dict[str, set[str]] = {}
@@ -129,7 +129,9 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
         *((name, EventView) for name in EVENTS),
     ],
 )
-def test_a_shape_has_the_fields_of_what_is_encoded(name: str, struct: type[msgspec.Struct]) -> None:
+def test_a_schema_has_the_fields_of_the_encoded_type(
+    name: str, struct: type[msgspec.Struct]
+) -> None:
     schema = DOCUMENTS["api"]["components"]["schemas"][name]
     assert tuple(schema["properties"]) == struct.__struct_fields__
     assert schema["required"] == [name for name in struct.__struct_fields__ if name != "as_of"]
@@ -217,7 +219,7 @@ def test_events_are_a_union_tagged_by_their_type() -> None:
         (None, b"{}", "OtherEvent"),
     ],
 )
-def test_whatever_an_event_holds_it_has_exactly_one_of_the_schemas(
+def test_every_event_matches_exactly_one_schema(
     topic: str | None, state: bytes | None, expected: str
 ) -> None:
     created = order_created()
@@ -250,7 +252,7 @@ def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:
         assert "as_of_position" in text
 
 
-def test_the_examples_are_what_the_code_makes_of_each_other() -> None:
+def test_the_example_answers_are_the_codes_answers_to_the_example_requests() -> None:
     paths = DOCUMENTS["api"]["paths"]
 
     def examples(path: str, method: str, *names: str) -> Any:

@@ -10,7 +10,7 @@ from pulse.postgres.embedded.directories import ServerPaths, create_private_dire
 LIMIT_BYTES = 103  # fits everywhere
 
 
-def test_the_socket_lies_beside_the_data_where_its_path_fits() -> None:
+def test_the_socket_is_next_to_the_data_if_its_path_fits() -> None:
     place = ServerPaths.under(Path("/srv/data"))
     assert place.sockets == Path("/srv/data/postgres/socket")
     assert conninfo_to_dict(place.conninfo) == {
@@ -42,7 +42,7 @@ def test_a_path_that_libpq_or_the_server_would_split_or_misread_is_not_used(name
     assert len(os.fsencode(place.sockets / ".s.PGSQL.5432")) <= LIMIT_BYTES
 
 
-def test_the_short_directory_is_the_same_for_the_same_data_and_other_for_other() -> None:
+def test_the_same_data_has_the_same_short_directory_and_other_data_another() -> None:
     data = Path("/" + "x" * 200)
     assert ServerPaths.under(data).sockets == ServerPaths.under(data / "." / "y" / "..").sockets
     assert ServerPaths.under(data).sockets != ServerPaths.under(data / "y").sockets
@@ -53,7 +53,7 @@ def test_quotes_and_backslashes_in_the_path_reach_libpq_unharmed() -> None:
     assert conninfo_to_dict(place.conninfo)["host"] == "/srv/it's a \\ path/postgres/socket"
 
 
-def test_missing_directories_are_made_private_whatever_the_umask(tmp_path: Path) -> None:
+def test_missing_directories_are_created_private_whatever_the_umask(tmp_path: Path) -> None:
     before = tmp_path.stat().st_mode
     place = ServerPaths.under(tmp_path / "a" / "b")
     umask = os.umask(0o777)
@@ -67,7 +67,7 @@ def test_missing_directories_are_made_private_whatever_the_umask(tmp_path: Path)
     assert tmp_path.stat().st_mode == before
 
 
-def test_directories_that_are_there_keep_their_mode(tmp_path: Path) -> None:
+def test_existing_directories_keep_their_mode(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     data_dir.chmod(0o750)
@@ -81,14 +81,14 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         ServerPaths.under(tmp_path / "data").create_home()
 
 
-def test_a_private_directory_is_made_once_and_found_again(tmp_path: Path) -> None:
+def test_a_private_directory_is_created_once_and_found_again(tmp_path: Path) -> None:
     for _ in range(2):
         create_private_directory(tmp_path / "socket", os.geteuid(), os.getegid())
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_an_empty_directory_of_ours_is_given_away_and_a_filled_one_is_not(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
+def test_only_an_empty_directory_of_the_process_changes_its_owner(tmp_path: Path) -> None:
     for name in ("empty", "filled"):
         (tmp_path / name).mkdir(mode=0o700)
     (tmp_path / "filled" / "file").write_text("")

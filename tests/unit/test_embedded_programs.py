@@ -44,7 +44,7 @@ def test_without_the_wheel_one_line_says_what_to_do(
     assert "\n" not in message
 
 
-def test_a_wheel_without_a_server_for_this_platform_says_the_same(
+def test_a_wheel_without_a_server_for_this_platform_is_the_same_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (install(tmp_path) / "pginstall/bin/postgres").unlink()
@@ -69,7 +69,7 @@ def test_a_copy_is_readable_to_all_keeps_its_libraries_and_leaves_the_wheel_alon
     assert {path: path.stat().st_mode for path in (package, *package.rglob("*"))} == before
 
 
-def test_a_copy_is_made_once_and_again_for_another_version(tmp_path: Path) -> None:
+def test_a_copy_is_created_once_for_each_version(tmp_path: Path) -> None:
     programs, home = install(tmp_path) / "pginstall" / "bin", tmp_path / "home"
     home.mkdir()
     first = copy_programs(programs, home)

@@ -25,7 +25,7 @@ def answered(value: Any) -> Iterator[tuple[str, str]]:
                         yield example["value"]["error"]["code"], status
 
 
-def test_every_code_stands_there_with_its_status() -> None:
+def test_the_page_has_every_code_with_its_status() -> None:
     met = {*answered(documents.API), *answered(documents.GATEWAY)}
     met |= {(code, str(status)) for status, code in CODES.items()}
 
@@ -33,6 +33,6 @@ def test_every_code_stands_there_with_its_status() -> None:
     assert met == set(ROWS.items())
 
 
-def test_every_reason_to_fail_stands_there() -> None:
+def test_the_page_has_every_reason_of_failure() -> None:
     for reason in (TIMED_OUT, TOO_LATE, SPLITTING_ERROR):
         assert f"| `{reason}` |" in ORDER_LIFE

@@ -37,7 +37,7 @@ def test_many_instruments_of_both_exchanges_are_traded_both_ways() -> None:
     assert {order.side for order in orders()} == {"BUY", "SELL"}
 
 
-def test_both_ends_of_every_range_are_there() -> None:
+def test_both_ends_of_every_range_occur() -> None:
     configs = [order.split_config for order in orders()]
     for values, least, most in (
         ({order.total_quantity for order in orders()}, 2, 1_000_000_000),

@@ -1,4 +1,4 @@
-"""Settings of who is let in: told what is wrong, never what was given."""
+"""Authentication settings: errors say what is expected, and never repeat a value."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_service_tokens_are_read_and_never_shown() -> None:
         f"{'d' * 65}:{TOKEN}",
     ],
 )
-def test_wrong_service_tokens_are_refused_without_being_told(text: str) -> None:
+def test_wrong_service_tokens_are_refused_without_being_repeated(text: str) -> None:
     (fault,) = faults_of(PULSE_SERVICE_TOKENS=text)
     assert "PULSE_SERVICE_TOKENS=***: expected" in fault
     assert "s3cret" not in fault
@@ -103,7 +103,7 @@ PAIRS_EXPECTED = "expected name=rights pairs separated by commas"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("desk=wirte", f"{RIGHTS_EXPECTED} (see pair 1)"),
         ("a=read,desk=s3cret", f"{RIGHTS_EXPECTED} (see pair 2)"),
@@ -125,10 +125,10 @@ PAIRS_EXPECTED = "expected name=rights pairs separated by commas"
         ("desk=read,desk=read", "expected each name once (see pair 2)"),
     ],
 )
-def test_wrong_rights_are_refused_without_being_told(text: str, told: str) -> None:
+def test_wrong_rights_are_refused_without_being_repeated(text: str, message: str) -> None:
     (fault,) = faults_of(PULSE_SERVICE_RIGHTS=text, PULSE_SERVICE_TOKENS=tokens("desk", "a"))
     assert "PULSE_SERVICE_RIGHTS=***: " in fault
-    assert told in fault
+    assert message in fault
     assert "s3cret" not in fault
 
 
@@ -141,7 +141,7 @@ def test_rights_without_a_token_are_refused(given: str) -> None:
     )
 
 
-def test_a_token_in_the_place_of_a_name_is_not_told() -> None:
+def test_a_token_in_the_place_of_a_name_is_not_repeated() -> None:
     (fault,) = faults_of(PULSE_SERVICE_RIGHTS=f"{TOKEN}=read", PULSE_SERVICE_TOKENS=tokens("a"))
     assert fault == (
         "  PULSE_SERVICE_RIGHTS: the name of pair 1 has no token in PULSE_SERVICE_TOKENS"
@@ -155,13 +155,13 @@ def test_the_gateway_needs_to_read_and_write(rights: str) -> None:
     assert "PULSE_SERVICE_RIGHTS: gateway needs read+write, because" in fault
 
 
-def test_of_wrong_tokens_only_the_tokens_are_named() -> None:
+def test_rights_of_a_wrong_token_cause_no_second_fault() -> None:
     (fault,) = faults_of(PULSE_SERVICE_RIGHTS="desk=read", PULSE_SERVICE_TOKENS="desk:short")
     assert "PULSE_SERVICE_TOKENS=***" in fault
 
 
 @pytest.mark.parametrize("text", ["s3cret", f"{TOKEN} x", "s3cret" * 100, f"gateway:{TOKEN}"])
-def test_a_wrong_token_of_the_gateway_is_refused_without_being_told(text: str) -> None:
+def test_a_wrong_token_of_the_gateway_is_refused_without_being_repeated(text: str) -> None:
     (fault,) = faults_of(PULSE_GATEWAY_SERVICE_TOKEN=text)
     assert "PULSE_GATEWAY_SERVICE_TOKEN=***: expected" in fault
     assert "s3cret" not in fault
@@ -197,7 +197,7 @@ def private_pem(signer: Signer) -> str:
     return pem.decode()
 
 
-def test_a_private_key_is_refused_without_being_told(tmp_path: Path) -> None:
+def test_a_private_key_is_refused_without_being_repeated(tmp_path: Path) -> None:
     pem = private_pem(RSA)
     (tmp_path / "key.pem").write_text(pem)
     for given in (pem, str(tmp_path / "key.pem")):
@@ -268,7 +268,7 @@ def test_wrong_settings_of_identity_are_named(variables: dict[str, str], named: 
     assert "s3cret" not in " ".join(faults)
 
 
-def test_what_is_missing_between_settings_is_named_with_all_else() -> None:
+def test_settings_that_require_another_one_are_named_with_all_other_errors() -> None:
     faults = faults_of(
         PULSE_JWT_SECRET=SECRET, PULSE_JWT_JWKS_URL="https://i.example/keys", PULSE_PORT="x"
     )
@@ -282,7 +282,7 @@ def test_what_is_missing_between_settings_is_named_with_all_else() -> None:
         assert any(named in fault for fault in faults)
 
 
-def test_urls_of_keys_and_of_pulse_are_taken() -> None:
+def test_urls_of_keys_and_of_pulse_are_accepted() -> None:
     settings = Settings.from_environment(
         {
             **IDENTITY,

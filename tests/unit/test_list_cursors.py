@@ -28,7 +28,7 @@ def content_of(cursor: str) -> object:
     return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
 
 
-def test_without_a_replica_a_cursor_is_as_it_always_was() -> None:
+def test_without_a_replica_the_form_of_a_cursor_is_unchanged() -> None:
     assert content_of(encode_cursor(OrderCursor("digest", 17, LOG))) == [
         *("orders", "digest", 17, str(LOG))
     ]
@@ -53,7 +53,7 @@ def test_the_higher_position_counts(asked: int | None, expected: int) -> None:
     assert order_query(parameters).min_position == expected
 
 
-def test_a_position_is_no_filter_so_a_cursor_fits_with_and_without_it() -> None:
+def test_a_position_is_not_a_filter_so_a_cursor_is_valid_with_and_without_it() -> None:
     asked = OrderParameters(instrument="NSE:TCS", min_position=12)
     cursor = next_cursor_of(order_query(asked), PAGE, may_go_back=False)
     assert cursor == next_cursor_of(QUERY, PAGE, may_go_back=False)

@@ -195,7 +195,7 @@ def write(file: Path, *lines: Any) -> Path:
     return file
 
 
-def test_all_is_well_when_every_order_completes_by_the_rules(
+def test_a_load_succeeds_if_every_order_completes_by_the_rules(
     run: Run, pulse: FakePulse, file: Path
 ) -> None:
     found = run(file, pulse)
@@ -264,7 +264,7 @@ def test_refusals_are_counted_by_code_and_named_by_line(
     assert (found.counts["posted"], found.counts["created"]) == (4, 1)
 
 
-def test_a_line_that_is_no_utf8_is_refused(run: Run, pulse: FakePulse, tmp_path: Path) -> None:
+def test_a_line_that_is_not_utf8_is_refused(run: Run, pulse: FakePulse, tmp_path: Path) -> None:
     file = tmp_path / "orders.ndjson"
     file.write_bytes(b'{"order_unique_key":"\xff"}\n')
     assert run(file, pulse).faults == {"refused: INVALID_REQUEST": 1}
@@ -277,12 +277,12 @@ def test_a_key_in_two_lines_is_one_order(run: Run, pulse: FakePulse, tmp_path: P
     assert (found.counts["COMPLETED"], found.counts["slices"]) == (2, 10)
 
 
-def test_what_is_unavailable_is_sent_again_after_the_time_it_names(
+def test_orders_refused_with_429_or_503_are_sent_again_after_retry_after(
     run: Run, pulse: FakePulse, tmp_path: Path
 ) -> None:
     pulse.first_answers = [
-        results(placed("ouk_1", 201), refused(503, "UNAVAILABLE", "the database is away")),
-        error(503, "UNAVAILABLE", "the database is away", Retry_After="7"),
+        results(placed("ouk_1", 201), refused(503, "UNAVAILABLE", "the database is down")),
+        error(503, "UNAVAILABLE", "the database is down", Retry_After="7"),
         error(429, "TOO_MANY_REQUESTS", "slower", Retry_After="Mon, 23 Nov 2026 09:15:00 GMT"),
         httpx.ReadError("gone"),
     ]
@@ -296,17 +296,17 @@ def test_what_is_unavailable_is_sent_again_after_the_time_it_names(
     assert [len(msgspec.json.decode(r.content)) for r in pulse.requests[:5]] == [2, 1, 1, 1, 1]
 
 
-def test_what_stays_unavailable_is_refused_in_the_end(
+def test_an_order_refused_with_503_until_the_deadline_is_a_refusal(
     run: Run, pulse: FakePulse, tmp_path: Path
 ) -> None:
-    pulse.first_answers = [error(503, "UNAVAILABLE", "away", Retry_After="99")] * 1000
+    pulse.first_answers = [error(503, "UNAVAILABLE", "down", Retry_After="99")] * 1000
     found = run(write(tmp_path / "orders.ndjson", order(1)), pulse, retry=SHORT)
     assert found.faults["refused: UNAVAILABLE"] == 1
     assert not run.waits
 
 
 @pytest.mark.parametrize(
-    "first", [httpx.ConnectError("refused"), error(503, "UNAVAILABLE", "away")]
+    "first", [httpx.ConnectError("refused"), error(503, "UNAVAILABLE", "down")]
 )
 def test_an_order_that_cannot_be_read_yet_is_read_later(
     run: Run, pulse: FakePulse, tmp_path: Path, first: Answer
@@ -434,7 +434,7 @@ def test_failed_orders_are_counted_by_reason(run: Run, pulse: FakePulse, file: P
         (error(404, "NOT_FOUND", "no"), "NOT_FOUND"),
     ],
 )
-def test_an_answer_that_names_no_order_is_a_refusal(
+def test_an_answer_without_an_order_is_a_refusal(
     run: Run, pulse: FakePulse, tmp_path: Path, answer: httpx.Response, fault: str
 ) -> None:
     pulse.first_answers = [answer]
@@ -449,7 +449,7 @@ def test_two_orders_that_get_one_id_are_named(run: Run, pulse: FakePulse, tmp_pa
     assert found.faults == {"broken: one_key_is_one_order": 1}
 
 
-def test_a_port_without_a_listener_is_said_with_what_to_do(file: Path) -> None:
+def test_a_port_without_a_listener_is_reported_with_advice(file: Path) -> None:
     async def run() -> None:
         load = Load(open_http("http://127.0.0.1:1", None), batch=1, concurrency=1)
         await load.run(read_lines(file), lambda _: contextlib.nullcontext(lambda *_: None))
@@ -463,7 +463,7 @@ def test_a_port_without_a_listener_is_said_with_what_to_do(file: Path) -> None:
 @pytest.mark.parametrize(
     ("readiness", "said"),
     [
-        (error(503, "UNAVAILABLE", "the database is away"), "answered 503"),
+        (error(503, "UNAVAILABLE", "the database is down"), "answered 503"),
         (error(404, "NOT_FOUND", "not found"), r"answered 404\).*--url"),
         (httpx.Response(200, text="<html>"), "answered 200"),
     ],
@@ -498,14 +498,14 @@ def test_a_pulse_that_goes_away_ends_the_load_after_a_few_tries(
         "http://u:secretpw@127.0.0.1:1/pulse",
     ],
 )
-def test_a_url_that_is_none_or_has_a_password_is_refused_and_not_repeated(url: str) -> None:
+def test_an_invalid_url_or_one_with_a_password_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(LoadError, match="--url is not the URL of a Pulse API") as raised:
         open_http(url, None)
     assert "secretpw" not in str(raised.value)
 
 
 @pytest.mark.parametrize("token", ["", " t", "a b", "é"])
-def test_a_token_that_can_be_none_is_refused(token: str) -> None:
+def test_an_invalid_token_is_refused(token: str) -> None:
     with pytest.raises(LoadError, match="--token is not a token"):
         open_http(URL, token)
 
@@ -514,13 +514,13 @@ def test_a_token_that_can_be_none_is_refused(token: str) -> None:
     ("host", "proxied"),
     [("127.0.0.1", False), ("localhost", False), ("[::1]", False), ("pulse.example", True)],
 )
-def test_a_proxy_of_the_environment_is_never_between_pulse_and_this_machine(
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     host: str, *, proxied: bool
 ) -> None:
     assert open_http(f"http://{host}:8000/pulse", None).trust_env is proxied
 
 
-def test_a_file_that_cannot_be_read_is_said_plainly(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
     empty = tmp_path / "empty.ndjson"
     empty.write_text("\n  \n")
     for file, said in (

@@ -1,4 +1,4 @@
-"""Log records: one format for all of them, one line a second for what any caller can cause."""
+"""Log records: one format, and at most one line per second for what any caller can cause."""
 
 import json
 import logging
@@ -95,7 +95,7 @@ def suppressed(passed: logging.LogRecord) -> int:
         ("pulse.http.errors", [{"event": "http.unavailable"}]),
     ],
 )
-def test_what_any_caller_can_cause_is_one_line_a_second_with_a_count(
+def test_lines_that_any_caller_can_cause_are_one_per_second_with_a_count(
     name: str, messages: list[object]
 ) -> None:
     clock = Clock()

@@ -1,4 +1,4 @@
-"""A loop says so when it has done no work for long, and not before."""
+"""A loop reports a fault after it has done no work for long, and not before."""
 
 import asyncio
 import re

@@ -18,7 +18,7 @@ from tests.release.readme import Command, commands
         "Mozilla Public License 2.0 (MPL 2.0)",
     ],
 )
-def test_allowed(text: str) -> None:
+def test_this_licence_is_allowed(text: str) -> None:
     assert is_allowed(text)
 
 
@@ -26,7 +26,7 @@ def test_allowed(text: str) -> None:
     "text",
     ["", "UNKNOWN", "GPL-3.0-only", "MIT AND GPL-3.0-only", "MIT License; Proprietary", "mit-ish"],
 )
-def test_not_allowed(text: str) -> None:
+def test_this_licence_is_not_allowed(text: str) -> None:
     assert not is_allowed(text)
 
 
@@ -35,7 +35,7 @@ def test_the_message_names_the_package_and_its_licence() -> None:
         check_licenses({"fine": "MIT", "rogue": "AGPL-3.0"})
 
 
-def test_the_commands_of_a_page_and_what_they_print() -> None:
+def test_commands_of_a_page_are_parsed_with_their_output() -> None:
     page = (
         "text\n```console\n$ one   # comment\n$ two \\\n    more\nprinted\n\n$ three\n```\n"
         "```sh\nno\n```\n"

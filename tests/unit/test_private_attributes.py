@@ -35,7 +35,7 @@ def test_no_test_replaces_a_private_attribute() -> None:
         'getattr(store, "_queue")',
     ],
 )
-def test_it_finds_one(source: str) -> None:
+def test_a_replaced_private_attribute_is_found(source: str) -> None:
     assert replaced_private_names(source) != []
 
 

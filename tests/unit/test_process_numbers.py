@@ -1,4 +1,4 @@
-"""The numbers of processes of `pulse up`: what is allowed, and what a wrong value is answered."""
+"""The numbers of processes of `pulse up`: what is allowed, and the errors of wrong values."""
 
 import pytest
 

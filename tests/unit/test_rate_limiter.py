@@ -33,7 +33,7 @@ def test_a_burst_is_taken_and_then_one_request_for_each_interval() -> None:
     assert [admitted(limiter) for _ in range(10)] == [True] * 8 + [False] * 2
 
 
-def test_one_callers_haste_is_not_anothers_wait() -> None:
+def test_a_fast_caller_does_not_delay_another() -> None:
     limiter = RateLimiter(1, burst_seconds=1, clock=Clock())
     assert admitted(limiter, "one")
     assert not admitted(limiter, "one")
@@ -52,7 +52,7 @@ def test_without_a_burst_one_request_at_a_time_is_still_taken() -> None:
     assert admitted(limiter)
 
 
-def test_ten_thousand_callers_are_remembered_and_no_more() -> None:
+def test_at_most_ten_thousand_callers_are_remembered() -> None:
     limiter = RateLimiter(1, burst_seconds=1, clock=Clock())
     assert all(admitted(limiter, str(number)) for number in range(20_000))
     assert not admitted(limiter, "19999")
@@ -79,7 +79,9 @@ def test_never_more_than_the_burst_and_the_rate_together(
 
 
 @given(per_second=st.floats(0.1, 1000), burst_seconds=st.floats(0, 10))
-def test_who_waits_as_told_is_taken(per_second: float, burst_seconds: float) -> None:
+def test_a_caller_that_waits_as_long_as_it_was_asked_to_is_admitted(
+    per_second: float, burst_seconds: float
+) -> None:
     clock = Clock()
     limiter = RateLimiter(per_second, burst_seconds, clock=clock)
     while True:

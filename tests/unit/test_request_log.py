@@ -112,7 +112,7 @@ async def test_lines_are_written_without_a_close() -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_reader_that_is_too_slow_costs_lines_and_not_memory() -> None:
+async def test_a_reader_that_is_too_slow_loses_lines_and_uses_no_memory() -> None:
     may_write = threading.Event()
 
     class Slow(io.StringIO):
@@ -130,7 +130,7 @@ async def test_a_reader_that_is_too_slow_costs_lines_and_not_memory() -> None:
     assert stream.getvalue().count("\n") == MAX_BUFFERED_LINES
 
 
-async def test_a_pipe_without_a_reader_costs_lines_and_raises_nothing() -> None:
+async def test_a_pipe_without_a_reader_loses_lines_and_raises_nothing() -> None:
     reading, writing = os.pipe()
     before = dropped()
     stream = os.fdopen(writing, "w")
@@ -143,7 +143,7 @@ async def test_a_pipe_without_a_reader_costs_lines_and_raises_nothing() -> None:
     stream.close()
 
 
-async def test_a_bug_in_rendering_costs_lines_and_does_not_end_the_log() -> None:
+async def test_a_bug_in_rendering_loses_lines_and_does_not_end_the_log() -> None:
     def render(lines: Sequence[bytes]) -> bytes:
         if b"bad\n" in lines:
             raise TypeError("a bug")

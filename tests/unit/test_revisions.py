@@ -7,7 +7,7 @@ FULL_STOPS = [1, 2, 3, 7, 8, 9, 15]
 
 
 def test_since_0_2_0_no_deploy_needs_a_full_stop() -> None:
-    """Such a change is two: one before the deploy, and one after it, in a later release."""
+    """Such a change takes two revisions: one before the deploy, one after it in a later release."""
     stops = [
         revision.number
         for revision in REVISIONS

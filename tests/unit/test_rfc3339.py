@@ -26,7 +26,7 @@ def test_any_offset_and_any_number_of_digits_are_read(text: str) -> None:
     assert parse_time(text).tzinfo is UTC
 
 
-def test_a_second_may_end_by_rounding_and_the_calendar_may_not() -> None:
+def test_rounding_carries_into_the_next_year_but_not_beyond_the_last_one() -> None:
     assert parse_time("2026-12-31T23:59:59.9999991Z") == datetime(2027, 1, 1, tzinfo=UTC)
     assert parse_time("9999-12-31T23:59:59.9999991Z") == datetime.max.replace(tzinfo=UTC)
 

@@ -26,7 +26,7 @@ def test_a_session_as_it_is_needed_is_fit() -> None:
     require_fit(FIT, NEEDED)
 
 
-def test_a_setting_that_an_older_version_does_not_know_is_not_missed() -> None:
+def test_a_setting_that_an_older_version_does_not_have_is_not_required() -> None:
     require_known({"transaction_timeout"})
 
 
@@ -59,7 +59,7 @@ def test_every_setting_must_be_in_force(name: str) -> None:
         ("session_replication_role", "replica", "session_replication_role"),
     ],
 )
-def test_what_a_person_must_change_is_named_and_lasts(
+def test_a_fault_that_a_person_must_fix_is_named_and_is_permanent(
     name: str, value: str | None, reason: str
 ) -> None:
     with pytest.raises(SessionUnfit, match=reason) as unfit:
@@ -75,7 +75,9 @@ def test_what_a_person_must_change_is_named_and_lasts(
         ("transaction_read_only", "on", "transaction_read_only is on"),
     ],
 )
-def test_what_may_pass_is_named_and_does_not_last(name: str, value: str, reason: str) -> None:
+def test_a_fault_that_may_pass_is_named_and_is_not_permanent(
+    name: str, value: str, reason: str
+) -> None:
     with pytest.raises(SessionUnfit, match=reason) as unfit:
         require_fit({**FIT, name: value}, NEEDED)
     assert not unfit.value.is_permanent

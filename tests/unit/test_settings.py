@@ -124,7 +124,7 @@ def test_all_wrong_values_are_named_in_one_message() -> None:
 
 
 @pytest.mark.parametrize("url", WRONG_URLS)
-def test_a_wrong_url_is_refused_without_telling_its_password(url: str) -> None:
+def test_a_wrong_url_is_refused_without_repeating_its_password(url: str) -> None:
     with pytest.raises(SettingsError, match="PULSE_DATABASE_URL") as refused:
         Settings.from_environment({"PULSE_DATABASE_URL": url})
     assert "s3cret" not in str(refused.value)
@@ -174,8 +174,8 @@ def test_a_misspelt_variable_is_named_with_the_closest_known_one(
         "PULSE_URL",
         "PULSE_SERVICE_TOKEN",
         "PULSE_TEST_DATABASE_URL",
-        "PULSE_SERVER",  # PulseAudio's, which WSL sets
-        "PULSE_PORT_8000_TCP_ADDR",  # Kubernetes', beside a service called pulse
+        "PULSE_SERVER",  # of PulseAudio; WSL sets it
+        "PULSE_PORT_8000_TCP_ADDR",  # set by Kubernetes for a service called pulse
         "PULSE_SERVICE_HOST",
         "IMPULSE_SIZE",
         "PULSES",

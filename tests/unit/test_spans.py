@@ -1,4 +1,4 @@
-"""Spans: their contexts, sampling, and that nothing malformed and no exporter can do harm."""
+"""Spans: their contexts, sampling, and that malformed input and a failing exporter are harmless."""
 
 import threading
 from collections.abc import Sequence

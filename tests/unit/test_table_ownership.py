@@ -52,7 +52,7 @@ def statements_of(file: Path) -> Iterator[str]:
         yield from (string for string in strings_in(text) if STATEMENT.search(string))
 
 
-def trespasses(root: Path) -> list[str]:
+def tables_used_by_others(root: Path) -> list[str]:
     """Each table that a file outside its owner's package names in SQL."""
     files = (file for file in root.rglob("*") if file.suffix in {".py", ".sql"})
     return sorted(
@@ -65,7 +65,7 @@ def trespasses(root: Path) -> list[str]:
 
 
 def test_no_file_names_a_table_of_another_owner() -> None:
-    assert trespasses(PULSE) == []
+    assert tables_used_by_others(PULSE) == []
 
 
 def test_workers_have_no_sql() -> None:

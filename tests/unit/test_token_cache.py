@@ -1,4 +1,4 @@
-"""A good token is known for a moment: no longer than it is good, and it alone."""
+"""A valid token is cached for a moment: not past its expiry, and no other token with it."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ SIGNER = signer_of("HS256")
 
 
 class Clock:
-    """A clock to be set."""
+    """A clock that a test sets."""
 
     now = 1_000_000.0
 
@@ -33,7 +33,7 @@ class Clock:
         return self.now
 
 
-def test_a_token_is_known_until_it_expires() -> None:
+def test_a_token_is_cached_until_it_expires() -> None:
     clock = Clock()
     known = TokenCache(clock)
     known.add("token", ALICE, 0, clock.now + 10)
@@ -60,13 +60,13 @@ def test_a_change_of_keys_forgets_every_token() -> None:
 
 
 @pytest.mark.parametrize("other", ["", "Token", "toke", "token ", "tokenn"])
-def test_no_other_token_is_known_with_it(other: str) -> None:
+def test_only_the_cached_token_itself_is_found(other: str) -> None:
     known = TokenCache()
     known.add("token", ALICE, 0, 10**11)
     assert known.identity_of(other, 0) is None
 
 
-def test_no_more_are_kept_than_may_be_and_the_oldest_make_room() -> None:
+def test_the_cache_is_bounded_and_evicts_the_oldest_token() -> None:
     known = TokenCache()
     for number in range(MAX_CACHED_TOKENS + 100):
         known.add(str(number), ALICE, 0, 10**11)
@@ -79,7 +79,7 @@ def checker() -> TokenChecker:
 
 
 @pytest.mark.timing
-async def test_a_token_checked_before_is_refused_once_it_has_expired() -> None:
+async def test_a_cached_token_is_refused_once_it_has_expired() -> None:
     tokens, expiry = checker(), int(time.time()) + 2
     token = SIGNER.token(exp=expiry)
     while time.time() < expiry - 0.05:
@@ -94,7 +94,7 @@ async def test_a_token_checked_before_is_refused_once_it_has_expired() -> None:
         await tokens.check(token)
 
 
-async def test_a_token_checked_before_helps_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cached_token_does_not_admit_another_token(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, decoded = checker(), 0
     decode = jwt.PyJWT.decode
 

@@ -164,7 +164,7 @@ async def _primary_off(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _primary_cut_off(run: ClusterRun) -> AsyncIterator[None]:
-    """It reaches neither etcd nor the replicas; HAProxy, the APIs and clients still reach it."""
+    """The primary is cut off from etcd and the replicas, not from HAProxy, APIs and clients."""
     cluster, primary = run.cluster, run.primary
     peers = [host for host in (*cluster.postgres, *cluster.etcds) if host is not primary]
     async with FenceProbe.writing_to(cluster, primary) as probe:
@@ -224,7 +224,7 @@ async def _api_off(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _worker_off(run: ClusterRun) -> AsyncIterator[None]:
-    """It goes while it has claims: it is frozen, and thawed if it had just none."""
+    """Power off a worker that has claims: it is frozen first, and thawed if it has none."""
     lost = run.cluster.workers[run.turn % 2]
     member = run.deployment.member_on(lost)
     claimed = 0
@@ -283,7 +283,7 @@ async def _switched_over(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _stale_host(run: ClusterRun) -> AsyncIterator[None]:
-    """The primary goes; two timelines later, when its slot and old WAL are gone, it comes back."""
+    """The primary is lost, and returns two timelines later, without its slot and old WAL."""
     cluster, primary = run.cluster, run.primary
     await _keep_wal(run, for_lost="5s", at_least="64MB")
     await asyncio.to_thread(primary.power_off)

@@ -90,7 +90,7 @@ class _Rehearsal:
         self._source.start()
 
     async def _run_until_lost(self) -> tuple[Orders, Orders, datetime]:
-        """Load, a base backup, more load; the orders accepted until a moment, all, the moment."""
+        """Load and a base backup; returns the orders accepted before a moment, all, the moment."""
         async with open_deployment(
             self._home / "before", self._case_run.random, server=self._source, apis=1, workers=1
         ) as deployment:

@@ -1,4 +1,4 @@
-"""Anchors at URLs: posted beside the seal, retried for a while, never in its way."""
+"""Anchors at URLs: posted in the background and retried for a while, without delaying the seal."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -117,7 +117,9 @@ async def test_the_file_may_be_moved_away(tmp_path: Path) -> None:
     assert await asyncio.to_thread(file.path.read_text) == "\nsecond\n"
 
 
-async def test_what_cannot_be_written_is_a_fault_until_it_can(tmp_path: Path) -> None:
+async def test_an_anchor_that_cannot_be_written_is_a_fault_until_it_is_written(
+    tmp_path: Path,
+) -> None:
     directory = tmp_path / "anchors.txt"
     await asyncio.to_thread(directory.mkdir)
     anchors = Anchors(AnchorFile(directory))

@@ -1,4 +1,4 @@
-"""A sealer killed with SIGKILL at each of its statements leaves a tree that goes on rightly."""
+"""The tree is continued correctly after a sealer is killed (SIGKILL) at each of its statements."""
 
 import subprocess
 import sys
@@ -85,7 +85,7 @@ def kill_sealers(conninfo: str, anchors: Path) -> int:
     return int(run.stdout.splitlines()[-1])
 
 
-async def test_a_sealer_is_killed_at_each_statement(
+async def test_the_tree_is_correct_after_a_sealer_is_killed_at_each_statement(
     database: Database, conninfo: str, tmp_path: Path
 ) -> None:
     anchors = tmp_path / "anchors.txt"

@@ -1,4 +1,4 @@
-"""Declared forks of a log that was restored: the seal goes on, and auditors can tell."""
+"""Declared forks of a restored log: the log is sealed again, and auditors find the fork."""
 
 import asyncio
 import json
@@ -118,7 +118,7 @@ async def sealed_and_restored(database: Database, conninfo: str, anchors: Path) 
     restore_backup(conninfo)
 
 
-async def test_a_restored_log_is_sealed_again_after_a_fork_alone(
+async def test_a_restored_log_is_sealed_again_only_after_a_fork(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     await sealed_and_restored(database, conninfo, anchors)
@@ -243,10 +243,10 @@ async def test_the_loss_includes_what_was_sealed_after_a_fork_that_is_lost(
     assert (planned.size, planned.known_size, planned.lost_sealed_events) == (3, 12, 9)
 
 
-async def test_after_a_fork_anchors_of_the_earlier_log_are_no_further_loss(
+async def test_anchors_of_the_log_before_a_fork_do_not_count_as_a_further_loss(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
-    """The first fork has declared them."""
+    """The first fork has declared their loss."""
     await sealed_and_restored(database, conninfo, anchors)
     await fork(conninfo, anchors)
     append(conninfo, 1)
@@ -311,7 +311,7 @@ async def test_the_administrator_of_the_database_cannot_choose_the_name(
 async def test_events_that_the_seal_still_has_are_declared_as_lost(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
-    """They were deleted from the log, and no backup has them; later once more."""
+    """The events are deleted from the log, and no backup has them. This happens twice."""
     append(conninfo, 5)
     await seal_all(sealer(database, anchors))
     tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 3")
@@ -533,7 +533,7 @@ def test_a_fork_needs_a_writable_file_of_anchors(conninfo: str, tmp_path: Path) 
     assert run_pulse("log", "show", conninfo=conninfo).out == before
 
 
-def test_a_fork_whose_note_was_not_anchored_has_an_exit_code_of_its_own(
+def test_a_fork_whose_note_was_not_anchored_has_a_separate_exit_code(
     conninfo: str, tmp_path: Path
 ) -> None:
     """The file can be opened, and not written, as on a full disk."""

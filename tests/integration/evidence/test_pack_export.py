@@ -163,7 +163,7 @@ def test_the_text_says_what_was_checked_and_how(log: Log) -> None:
     assert "the signature of the seal is wrong or missing" in other.out
 
 
-def test_it_needs_no_settings_not_even_valid_ones(log: Log) -> None:
+def test_verifying_a_file_ignores_settings_even_if_they_are_invalid(log: Log) -> None:
     file = log.period()
     ended = run_pulse(
         "verify", str(file), port="no number", data_dir="/proc/none", database_url="x"
@@ -218,7 +218,7 @@ def test_checkpoints_that_an_auditor_kept_are_compared(log: Log) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "hello\n"])
-def test_checkpoints_that_cannot_be_compared_are_no_success(log: Log, content: str) -> None:
+def test_checkpoints_that_cannot_be_compared_are_a_failure(log: Log, content: str) -> None:
     kept = log.home / "kept.txt"
     kept.write_text(content)
     ended = verify(log.period(), "--anchors", str(kept))
@@ -303,7 +303,7 @@ def test_the_record_cannot_be_changed(log: Log, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-def test_what_cannot_be_recorded_is_not_exported(log: Log) -> None:
+def test_an_export_that_cannot_be_recorded_is_refused(log: Log) -> None:
     """The reader may read everything, and write nothing."""
     file = log.home / "pack.tar"
     conninfo = psycopg.conninfo.make_conninfo(log.conninfo, user=ROLES.reader)
@@ -321,13 +321,13 @@ def test_what_cannot_be_recorded_is_not_exported(log: Log) -> None:
     )
     assert ended.returncode == 1
     assert f"the database role {ROLES.reader} may not record exports" in ended.stderr
-    assert files_beside(file) == []
+    assert files_next_to(file) == []
     command = ("-m", "pulse.cli", "evidence", "--list")
     listed = run_to_end(command, database_url=url_of(conninfo), anchor_file=log.anchors)
     assert (listed.returncode, listed.stdout) == (0, "nothing has been exported yet\n")
 
 
-def files_beside(file: Path) -> list[str]:
+def files_next_to(file: Path) -> list[str]:
     return [found.name for found in file.parent.iterdir() if file.name in found.name]
 
 
@@ -349,7 +349,7 @@ def test_a_period_without_events_is_refused(log: Log, times: Sequence[str], mess
     ended = log.export("--from", times[0], "--to", times[1], "-o", str(file))
     assert ended.exit_code in {1, 2}
     assert message in ended.err
-    assert files_beside(file) == []
+    assert files_next_to(file) == []
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_a_file_that_appears_during_the_export_is_not_overwritten(
     assert ended.exit_code == 1
     assert "already exists" in ended.err
     assert file.read_text() == "kept"
-    assert files_beside(file) == ["pack.tar"]
+    assert files_next_to(file) == ["pack.tar"]
 
 
 _LIMITED: Final = """
@@ -490,7 +490,7 @@ def test_a_log_that_differs_from_its_seal_is_refused(log: Log, statement: str, r
     ended = log.export(*PERIOD, "-o", str(file))
     assert ended.exit_code == 1
     assert reason in ended.err
-    assert files_beside(file) == []
+    assert files_next_to(file) == []
 
 
 def test_an_anchor_that_contradicts_the_seal_is_refused(log: Log) -> None:
@@ -502,7 +502,7 @@ def test_an_anchor_that_contradicts_the_seal_is_refused(log: Log) -> None:
     assert "an anchor of 300 entries contradicts it" in ended.err
 
 
-def test_what_is_no_pack_is_refused_in_one_line(log: Log) -> None:
+def test_a_file_that_is_not_a_pack_is_refused_in_one_line(log: Log) -> None:
     file = log.home / "x.tar"
     assert "cannot be read" in verify(file).err
     file.write_bytes(b"x" * 5000)

@@ -86,12 +86,12 @@ async def test_a_key_that_does_not_seal_rotates_nothing(
     assert len(await database.read(read_keys)) == 1
 
 
-def test_a_checkpoint_is_no_rotation_note() -> None:
+def test_a_checkpoint_is_not_a_rotation_note() -> None:
     with pytest.raises(NoteInvalid, match="introduces no key"):
         next_key(Checkpoint(KEY.verifier.name, 0, EMPTY_ROOT).signed_by(KEY), KEY.verifier)
 
 
-def test_keys_are_made_shown_and_rotated(conninfo: str, tmp_path: Path) -> None:
+def test_keys_are_created_shown_and_rotated(conninfo: str, tmp_path: Path) -> None:
     one, two = tmp_path / "one.key", tmp_path / "two.key"
     for file in (one, two):
         made = run_pulse("key", "new", str(file), "--origin", "pulse.example/log")

@@ -54,7 +54,7 @@ def record(conninfo: str, seconds_ago: int) -> None:
         )
 
 
-def test_a_database_that_nothing_sealed_is_noticed(conninfo: str) -> None:
+def test_a_database_without_a_seal_is_a_notice(conninfo: str) -> None:
     found = status(conninfo)
     assert of_seal(found) == {"not_sealed": False}
     assert found["seal"] is None
@@ -74,7 +74,7 @@ def test_status_shows_the_seal(conninfo: str, anchors: Path) -> None:
     assert str(KEY.verifier) in text
 
 
-def test_a_seal_that_is_behind_is_noticed(conninfo: str, anchors: Path) -> None:
+def test_a_seal_that_is_behind_is_a_notice(conninfo: str, anchors: Path) -> None:
     append(conninfo)
     seal(conninfo, anchors)
     record(conninfo, 20)
@@ -86,7 +86,7 @@ def test_a_seal_that_is_behind_is_noticed(conninfo: str, anchors: Path) -> None:
     assert "position 1 of 2, and no process is sealing" in notice["message"]
 
 
-def test_sealed_events_that_are_gone_are_noticed(conninfo: str, anchors: Path) -> None:
+def test_missing_sealed_events_are_a_notice(conninfo: str, anchors: Path) -> None:
     append(conninfo, 3)
     seal(conninfo, anchors)
     tamper(conninfo, "DELETE FROM stored_events WHERE notification_id = 3")

@@ -1,4 +1,4 @@
-"""The rights that sealing needs, and what leaves the seal alone."""
+"""The rights that sealing needs; a rebuild does not change the seal."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The seal at a glance: the signature, the root and the last event are checked at each reading."""
+"""The status of the seal: each read checks the signature, the root and the last event."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ async def test_a_sealed_log_passes_every_check(sealed: Database, key: VerifierKe
     assert status.key_name == "pulse.example/log"
 
 
-async def test_after_a_fork_the_own_key_signs_under_another_name(
+async def test_after_a_fork_the_same_key_signs_under_another_name(
     sealed: Database, conninfo: str
 ) -> None:
     named = KEY.named("pulse.example/log/fork-0123456789ab")

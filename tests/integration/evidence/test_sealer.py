@@ -178,7 +178,7 @@ async def test_an_event_beyond_the_sequence_is_left_out(
     assert (await seal_all(sealer(database, anchors))).size == 1
 
 
-async def test_one_of_two_processes_seals_at_once(
+async def test_only_one_of_two_processes_seals_at_a_time(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     append(conninfo, 3)
@@ -314,7 +314,7 @@ DELETE_LAST = "DELETE FROM stored_events WHERE notification_id > 3"
     ],
 )
 @pytest.mark.parametrize("restarted", [True, False])
-async def test_nothing_is_sealed_on_top_of_what_was_changed(
+async def test_a_changed_log_or_seal_is_not_sealed_further(
     database: Database, conninfo: str, anchors: Path, statement: str, *, restarted: bool
 ) -> None:
     seals = sealer(database, anchors, batch_events=4)
@@ -326,7 +326,7 @@ async def test_nothing_is_sealed_on_top_of_what_was_changed(
     if restarted:
         seals = sealer(database, anchors)
     elif "seal_entries" in statement:
-        return  # only a start reads all that the right edge consists of
+        return  # only a start reads every entry of the right edge
     result = await seals.run_once()
     assert isinstance(result, SealFault), result
     assert result.code == "seal_diverged"
@@ -358,7 +358,9 @@ async def test_a_database_restored_to_an_earlier_point_is_not_sealed(
         assert isinstance(result, SealFault)
         assert "restored to an earlier point" in result.message
     without_anchors = sealer(database, anchors.with_name("none"))
-    assert isinstance(await without_anchors.run_once(), Sealed)  # nothing outside told
+    assert isinstance(
+        await without_anchors.run_once(), Sealed
+    )  # nothing outside of the database shows the restore
 
 
 async def test_a_tree_that_was_set_back_without_anchors_is_not_continued(

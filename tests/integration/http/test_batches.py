@@ -63,11 +63,9 @@ UNREADABLE_ORDERS = {
     "half a pair in another field": body(instrument='"NSE:A\\ud800"'),
     "half a pair in a name": body(side=None)[:-1] + b',"a\\ud800":1}',
     "half a pair within a nested value": body(side='{"a":["\\ud800"]}'),
-    "half a pair beside bytes that are no UTF-8": body(side='"\\ud800"').replace(b"ouk", b"\xff"),
+    "half a pair and bytes that are not UTF-8": body(side='"\\ud800"').replace(b"ouk", b"\xff"),
     "a number that JSON has not": body(total_quantity="NaN"),
-    "half a pair beside a number that is too long": body(
-        side='"\\ud800"', total_quantity="9" * 6000
-    ),
+    "half a pair and a number that is too long": body(side='"\\ud800"', total_quantity="9" * 6000),
 }
 
 
@@ -93,13 +91,15 @@ async def test_an_order_that_cannot_be_read_is_refused_alone(
         *(b'{"a":"\\ud800"}', b"[" * 9000),
     ],
 )
-async def test_a_body_that_is_no_array_is_refused(
+async def test_a_body_that_is_not_an_array_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
 
 
-async def test_within_a_batch_the_first_of_a_key_wins(shared_api: httpx.AsyncClient) -> None:
+async def test_within_a_batch_the_first_order_with_a_key_wins(
+    shared_api: httpx.AsyncClient,
+) -> None:
     key = json.dumps(new_key())
     orders = [body(order_unique_key=key, total_quantity=str(100 + n)) for n in range(50)]
     results = await results_of(shared_api, [*orders, orders[0]])
@@ -110,7 +110,7 @@ async def test_within_a_batch_the_first_of_a_key_wins(shared_api: httpx.AsyncCli
     assert answered.json()["total_quantity"] == 100
 
 
-async def test_a_thousand_orders_are_accepted_and_known_when_asked_again(
+async def test_a_thousand_orders_are_accepted_and_recognised_when_sent_again(
     shared_api: httpx.AsyncClient,
 ) -> None:
     requests = [order() for _ in range(1000)]

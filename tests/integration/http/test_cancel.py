@@ -170,7 +170,7 @@ async def test_a_body_needs_to_be_declared_as_json_and_to_be_small(api: httpx.As
     assert len(await events_of(api, order_id)) == 1
 
 
-async def test_no_query_parameter_is_taken(api: httpx.AsyncClient) -> None:
+async def test_every_query_parameter_is_refused(api: httpx.AsyncClient) -> None:
     order_id = await placed(api)
     response = await api.post(f"{ORDERS}/{order_id}/cancel?dry_run=true")
     assert fault(response, 400, "INVALID_REQUEST")["field"] == "dry_run"
@@ -195,7 +195,7 @@ async def test_an_unknown_and_a_malformed_id_are_not_found(
     fault(await cancel(api, order_id), 404, "ORDER_NOT_FOUND")
 
 
-async def test_cancelled_again_it_is_unchanged(api: httpx.AsyncClient) -> None:
+async def test_an_order_cancelled_again_is_unchanged(api: httpx.AsyncClient) -> None:
     order_id = await placed(api)
     first = await cancel(api, order_id, b'{"reason":"first"}')
     again = await cancel(api, order_id.upper(), b'{"reason":"again"}')

@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 LIST: Final = "/console/orders"
 HOSTILE: Final = "</script><img src=x onerror=alert(1)>\u202e\u200b\"'&amp;"
-NO_ORDER: Final = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID: Final = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 READER: Final = Secret("reader-token-of-32-characters-xyz")
 WRITER: Final = Secret("writer-token-of-32-characters-xyz")
 
@@ -161,7 +161,7 @@ async def test_a_fault_of_no_field_is_shown_above_the_list(shared_api: httpx.Asy
     assert "aria-invalid" not in page.text
 
 
-async def test_a_page_that_examined_enough_orders_offers_to_go_on(
+async def test_a_page_that_examined_enough_orders_offers_the_next_page(
     shared_api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = uuid4().hex
@@ -177,7 +177,9 @@ async def test_a_page_that_examined_enough_orders_offers_to_go_on(
     assert order_ids(await shared_api.get(unescape(following[1]))) == ids[2:]
 
 
-async def test_the_box_opens_an_order_by_its_id_or_key(shared_api: httpx.AsyncClient) -> None:
+async def test_the_search_box_opens_an_order_by_its_id_or_key(
+    shared_api: httpx.AsyncClient,
+) -> None:
     key = f"{uuid4()} a/b?c&d"
     order_id = await placed(shared_api, order(order_unique_key=key))
     for sought in (order_id, f"  {order_id.upper()} ", key):
@@ -203,7 +205,7 @@ async def test_a_key_that_looks_like_an_id_is_found(shared_api: httpx.AsyncClien
     assert answer.headers["location"] == f"{LIST}/{order_id}"
 
 
-@pytest.mark.parametrize("order_id", [NO_ORDER, "x", "%3Cscript%3E", str(HALTS_STREAM_ID)])
+@pytest.mark.parametrize("order_id", [UNKNOWN_ORDER_ID, "x", "%3Cscript%3E", str(HALTS_STREAM_ID)])
 @pytest.mark.parametrize("path", ["", "/cancel"])
 async def test_an_unknown_order_is_a_page_that_says_so(
     shared_api: httpx.AsyncClient, order_id: str, path: str
@@ -333,7 +335,7 @@ async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient)
         ("colour=red", 400, "colour is unknown"),
     ],
 )
-async def test_a_place_that_is_not_possible_is_explained_beside_the_order(
+async def test_an_impossible_place_is_explained_on_the_page_of_the_order(
     shared_api: httpx.AsyncClient, shared_conninfo: str, query: str, status: int, message: str
 ) -> None:
     created = order_created()

@@ -137,7 +137,7 @@ async def test_a_wrong_token_is_refused_and_too_many_are_limited(with_tokens: Ro
         assert (await sign_in(client, DESK_TOKEN)).status_code == 303  # others share the address
 
 
-async def test_the_gateways_token_opens_nothing(with_tokens: Root) -> None:
+async def test_the_gateways_token_cannot_sign_in(with_tokens: Root) -> None:
     async with browser_of(with_tokens) as client:
         assert (await sign_in(client, GATEWAY_TOKEN)).status_code == 403
         assert (await client.get(CONSOLE, headers=bearer(GATEWAY_TOKEN))).status_code == 403
@@ -283,7 +283,7 @@ async def test_pages_have_strict_headers_and_files_are_kept(without_tokens: Root
             assert (await client.get(path)).status_code == 404
 
 
-async def test_an_unknown_query_parameter_is_refused_as_a_page(without_tokens: Root) -> None:
+async def test_an_unknown_query_parameter_is_refused_with_a_page(without_tokens: Root) -> None:
     async with browser_of(without_tokens) as client:
         refused = await client.get(f"{CONSOLE}?dry_run=true")
         assert refused.status_code == 400
@@ -367,7 +367,7 @@ def test_a_session_ends_after_its_time() -> None:
     assert name_of(sessions, cookie) is None
 
 
-def test_a_changed_cookie_is_no_session() -> None:
+def test_a_changed_cookie_is_not_a_session() -> None:
     sessions = Sessions(ServiceTokens([DESK]))
     cookie = sessions.sign_in(DESK_TOKEN)
     name, expires, nonce, code = cookie.split(":")

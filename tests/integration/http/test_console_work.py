@@ -279,7 +279,7 @@ async def test_the_halts_are_not_older_than_the_position_of_the_page(
 
 
 def overdue(conninfo: str, count: int, instrument: str, minutes: int) -> None:
-    """Orders of which one slice each has been due for so long."""
+    """Orders of which one slice each has been due for `minutes`."""
     start = datetime.now(UTC) - timedelta(minutes=minutes)
     created = [
         order_created(
@@ -428,7 +428,7 @@ async def guarded(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize("path", ["due", "failed", "log", "halts"])
-async def test_the_script_is_told_that_it_is_signed_out(
+async def test_a_request_of_the_script_without_a_session_is_401(
     guarded: httpx.AsyncClient, path: str
 ) -> None:
     fragment = {"X-Console-Fragment": "1"}

@@ -17,7 +17,7 @@ LONGER_THAN_A_RECONNECT_SECONDS = 3.0
 
 
 @contextmanager
-def away(postgres: str, conninfo: str) -> Iterator[None]:
+def database_down(postgres: str, conninfo: str) -> Iterator[None]:
     """The database refuses connections, and existing ones are terminated."""
     name = conninfo_to_dict(conninfo)["dbname"]
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
@@ -37,7 +37,7 @@ async def test_while_postgres_is_down_all_but_health_is_503_and_then_it_resumes(
 ) -> None:
     before = await placed(api)
     request = order()
-    with away(postgres, conninfo):
+    with database_down(postgres, conninfo):
         started = time.monotonic()
         while time.monotonic() - started < LONGER_THAN_A_RECONNECT_SECONDS:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -77,7 +77,7 @@ async def test_connections_that_are_all_lost_at_once_are_replaced(
 ) -> None:
     """A restart of Postgres leaves dead connections in the pool, which replaces them."""
     order_id = await placed(api)
-    with away(postgres, conninfo):
+    with database_down(postgres, conninfo):
         pass
     responses = await asyncio.gather(
         *(post(api, order()) for _ in range(20)),

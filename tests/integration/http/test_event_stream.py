@@ -168,7 +168,7 @@ def test_events_of_no_order_are_in_every_partition() -> None:
         ("after=4", {}, "POSITION_BEYOND_LOG", "after"),
     ],
 )
-async def test_what_is_not_a_stream_is_refused(
+async def test_an_invalid_stream_request_is_refused(
     three_events: httpx.AsyncClient, query: str, headers: dict[str, str], code: str, field: str
 ) -> None:
     response = await three_events.get(f"{STREAM}?{query}", headers=headers)
@@ -241,7 +241,7 @@ async def test_a_stream_of_another_log_ends(database: Database, how: str) -> Non
 async def test_a_stalled_reader_is_closed_with_a_last_message_and_loses_nothing(
     database: Database,
 ) -> None:
-    """It reads everything up to the last message once it reads again, and resumes after that."""
+    """Once the reader reads again, it gets everything up to the last message, and can resume."""
     await append(database, foreign_events_of(3000, size=2000))
     limits = FeedLimits(stall_seconds=0.3, streams=1)
     async with streaming(database, limits) as (_, client):
@@ -267,7 +267,7 @@ async def test_a_stalled_reader_is_closed_with_a_last_message_and_loses_nothing(
             assert rest[-1].id == 3000
 
 
-async def test_a_stalled_reader_over_http2_is_closed_and_costs_a_window(
+async def test_a_stalled_reader_over_http2_is_closed_and_uses_memory_for_one_window(
     database: Database,
 ) -> None:
     """It opens no window for more than the first 64 KiB; nothing is buffered beyond that."""

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 WRITERS, EVENTS = 16, 400
 READERS: Final = 20
-MOST_BEFORE_A_DISCONNECT: Final = 900
+MAX_EVENTS_BEFORE_A_DISCONNECT: Final = 900
 
 
 class Selection(NamedTuple):
@@ -78,7 +78,7 @@ class Reader:
     async def run(self) -> None:
         place = 0
         while True:
-            left = self._random.randint(1, MOST_BEFORE_A_DISCONNECT)
+            left = self._random.randint(1, MAX_EVENTS_BEFORE_A_DISCONNECT)
             async with stream_of(self._client, STREAM, place, **self._selection.query) as messages:
                 async for message in messages:
                     place = message.id

@@ -15,7 +15,7 @@ from tests.support.tokens import ISSUER, bearer
 from tests.support.waiting import until
 
 AT_ONCE = 32
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 
 
 async def test_health_and_hello_need_no_token(apps: Served) -> None:
@@ -25,7 +25,7 @@ async def test_health_and_hello_need_no_token(apps: Served) -> None:
     assert (hello.status_code, hello.json()) == (200, {"message": "Hello from GAPI"})
 
 
-async def test_an_order_is_taken_and_read_by_its_caller(apps: Served) -> None:
+async def test_an_order_is_placed_and_read_by_its_caller(apps: Served) -> None:
     request = order()
     response = await apps.place(request)
     assert response.status_code == 202
@@ -40,7 +40,7 @@ async def test_an_order_is_taken_and_read_by_its_caller(apps: Served) -> None:
     assert created["data"]["key_scope"] == created["data"]["placed_by"] == f"{ISSUER}|alice"
 
 
-async def test_the_order_is_answered_as_by_the_internal_api_without_what_tells_about_others(
+async def test_the_order_is_answered_as_by_the_internal_api_without_fields_about_others(
     apps: Served,
 ) -> None:
     order_id = (await apps.place(order())).json()["order_id"]
@@ -145,7 +145,9 @@ async def test_another_callers_order_is_answered_like_a_missing_one(apps: Served
     fault(await apps.read(internal, "alice"), 404, "ORDER_NOT_FOUND")
 
 
-@pytest.mark.parametrize("order_id", [NOBODYS_ID, "1", "batch", "%00", "a%2Fb", "..%2f", "x" * 900])
+@pytest.mark.parametrize(
+    "order_id", [UNKNOWN_ORDER_ID, "1", "batch", "%00", "a%2Fb", "..%2f", "x" * 900]
+)
 async def test_a_malformed_order_id_is_not_found(apps: Served, order_id: str) -> None:
     fault(await apps.read(order_id), 404, "ORDER_NOT_FOUND")
 
@@ -187,7 +189,7 @@ async def test_invalid_json_and_large_bodies_are_refused(apps: Served) -> None:
     fault(large, 413, "PAYLOAD_TOO_LARGE")
 
 
-async def test_a_batch_is_no_order_and_no_list_of_all_is_public(apps: Served) -> None:
+async def test_the_gateway_takes_no_batch_and_has_no_list_of_all_orders(apps: Served) -> None:
     token = bearer(apps.signer.token())
     batch = await apps.gateway.post("/api/orders/batch", content=b"[]", headers={**token, **JSON})
     fault(batch, 405, "METHOD_NOT_ALLOWED")

@@ -60,7 +60,7 @@ async def test_without_a_body_no_reason_is_recorded(apps: Served) -> None:
     assert (await apps.events(order_id))[-1]["data"]["reason"] is None
 
 
-async def test_cancelled_again_it_is_unchanged(apps: Served) -> None:
+async def test_an_order_cancelled_again_is_unchanged(apps: Served) -> None:
     order_id = await placed(apps)
     responses = await asyncio.gather(*(apps.cancel(order_id) for _ in range(32)))
     responses.append(await apps.cancel(order_id, {"reason": "again"}))
@@ -166,7 +166,7 @@ def nothing_to_cancel(details: object) -> httpx.Response:
     return httpx.Response(409, json={"error": error})
 
 
-NOT_BELIEVED = {
+UNEXPECTED_ANSWERS = {
     "another order": httpx.Response(200, json=cancelled_order("other")),
     "another caller's order": httpx.Response(200, json=cancelled_order(order_unique_key="other")),
     "an order with something left": httpx.Response(
@@ -208,9 +208,9 @@ async def answer_to(*given: httpx.Response | Exception) -> tuple[httpx.Response,
     return response, pulse
 
 
-@pytest.mark.parametrize("answer", NOT_BELIEVED)
+@pytest.mark.parametrize("answer", UNEXPECTED_ANSWERS)
 async def test_an_unexpected_answer_is_a_plain_500(answer: str) -> None:
-    fault((await answer_to(NOT_BELIEVED[answer]))[0], 500, "INTERNAL_ERROR")
+    fault((await answer_to(UNEXPECTED_ANSWERS[answer]))[0], 500, "INTERNAL_ERROR")
 
 
 async def test_the_cancelled_order_of_the_caller_is_passed_on() -> None:

@@ -34,7 +34,7 @@ def public_secret(signer: Signer) -> bytes:
 
 
 def swapped(signer: Signer) -> str:
-    """Signed with what everybody knows, under an algorithm that takes it for a secret."""
+    """Signed with the public key, under an algorithm that uses it as a secret."""
     if signer.public_pem is None:
         return untrusted_signer_of("RS256").token()
     return forged_token({"alg": "HS256", "typ": "JWT"}, claims_with(), public_secret(signer))
@@ -66,8 +66,8 @@ def none_with_signature(signer: Signer) -> str:
 
 
 def with_own_key_inside(signer: Signer) -> str:
-    stranger = untrusted_signer_of("RS256")
-    assert stranger.public_pem is not None
+    untrusted = untrusted_signer_of("RS256")
+    assert untrusted.public_pem is not None
     jwk = {"kty": "RSA", "kid": "mine", "use": "sig", "n": "AQAB", "e": "AQAB"}
     headers = {"jwk": jwk, "jku": "http://127.0.0.1:1/keys", "x5u": "http://127.0.0.1:1/cert"}
     return untrusted_signer_of(signer.algorithm).token(headers=headers)
@@ -184,7 +184,7 @@ ATTACKS: dict[str, Attack] = {
 
 
 @pytest.fixture(scope="module", params=ALGORITHMS)
-async def gate(
+async def gateway(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, FakePulse, Signer]]:
     signer, pulse = signer_of(request.param), FakePulse()
@@ -192,7 +192,7 @@ async def gate(
         yield client, pulse, signer
 
 
-Gate = tuple[httpx.AsyncClient, FakePulse, Signer]
+Gateway = tuple[httpx.AsyncClient, FakePulse, Signer]
 
 
 async def answers_to(
@@ -206,8 +206,8 @@ async def answers_to(
     ]
 
 
-async def test_a_valid_token_is_accepted(gate: Gate) -> None:
-    client, pulse, signer = gate
+async def test_a_valid_token_is_accepted(gateway: Gateway) -> None:
+    client, pulse, signer = gateway
     for scheme in ("Bearer", "bearer", "BEARER"):
         headers = {"Authorization": f"{scheme} {signer.token()}"}
         assert [r.status_code for r in await answers_to(client, headers)] == [202, 404]
@@ -225,8 +225,8 @@ async def test_a_valid_token_is_accepted(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_a_forged_token_is_refused(gate: Gate, attack: str) -> None:
-    client, pulse, signer = gate
+async def test_a_forged_token_is_refused(gateway: Gateway, attack: str) -> None:
+    client, pulse, signer = gateway
     for response in await answers_to(client, bearer(ATTACKS[attack](signer))):
         fault(response, 401, "UNAUTHORIZED")
         assert response.headers["www-authenticate"] == "Bearer"
@@ -252,8 +252,8 @@ ELSEWHERE: dict[str, Callable[[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("where", ELSEWHERE)
-async def test_a_valid_token_in_a_wrong_place_is_refused(gate: Gate, where: str) -> None:
-    client, pulse, signer = gate
+async def test_a_valid_token_in_a_wrong_place_is_refused(gateway: Gateway, where: str) -> None:
+    client, pulse, signer = gateway
     for response in await answers_to(client, **ELSEWHERE[where](signer.token())):
         fault(response, 401, "UNAUTHORIZED")
     assert pulse.requests == []
@@ -277,8 +277,10 @@ async def test_a_valid_token_in_a_wrong_place_is_refused(gate: Gate, where: str)
     ],
     ids=str,
 )
-async def test_a_token_allows_only_its_scopes(gate: Gate, scope: Any, statuses: list[int]) -> None:
-    client, pulse, signer = gate
+async def test_a_token_allows_only_its_scopes(
+    gateway: Gateway, scope: Any, statuses: list[int]
+) -> None:
+    client, pulse, signer = gateway
     answers = await answers_to(client, bearer(signer.token(scope=scope)))
     assert [response.status_code for response in answers] == statuses
     for response, wanted in zip(answers, ("orders:write", "orders:read"), strict=True):
@@ -288,16 +290,18 @@ async def test_a_token_allows_only_its_scopes(gate: Gate, scope: Any, statuses: 
     pulse.requests.clear()
 
 
-async def test_the_reason_of_a_refusal_is_given_only_for_a_valid_signature(gate: Gate) -> None:
-    client, _, signer = gate
-    told = {
+async def test_the_reason_of_a_refusal_is_given_only_for_a_valid_signature(
+    gateway: Gateway,
+) -> None:
+    client, _, signer = gateway
+    messages = {
         "expired": signer.token(exp=1),
         "not valid yet": signer.token(nbf=NOW + 600),
         "another audience": signer.token(aud="x"),
         "another issuer": signer.token(iss="x"),
         "must have the claims exp": signer.token(exp=None),
     }
-    for why, token in told.items():
+    for why, token in messages.items():
         response = await client.get("/api/orders/x", headers=bearer(token))
         assert why in response.json()["error"]["message"]
     for forged in (untrusted_signer_of(signer.algorithm).token(exp=1), unsigned("none")(signer)):

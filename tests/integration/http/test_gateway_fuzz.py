@@ -14,7 +14,7 @@ from tests.support.orders import fault
 from tests.support.tokens import claims_with, encoded, forged_token, signer_of
 
 SIGNER = signer_of("HS256")
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -40,12 +40,12 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 async def answer_to(client: httpx.AsyncClient, authorization: bytes) -> httpx.Response:
     headers = [(b"Authorization", authorization)]
-    return await client.get(f"/api/orders/{NOBODYS_ID}", headers=headers)
+    return await client.get(f"/api/orders/{UNKNOWN_ORDER_ID}", headers=headers)
 
 
 @FUZZED
 @given(authorization=st.binary(max_size=200) | st.binary(max_size=200).map(b"Bearer ".__add__))
-async def test_no_bytes_of_a_header_are_a_token(
+async def test_arbitrary_bytes_in_a_header_are_not_accepted_as_a_token(
     client: httpx.AsyncClient, authorization: bytes
 ) -> None:
     fault(await answer_to(client, authorization), 401, "UNAUTHORIZED")
@@ -53,7 +53,7 @@ async def test_no_bytes_of_a_header_are_a_token(
 
 @FUZZED
 @given(header=ODD_HEADERS, claims=ODD_CLAIMS)
-async def test_no_header_makes_an_unsigned_token_good(
+async def test_no_header_makes_an_unsigned_token_valid(
     client: httpx.AsyncClient, header: dict[str, Any], claims: dict[str, Any]
 ) -> None:
     for secret in (None, b"", b"x" * 32):
@@ -76,7 +76,7 @@ async def test_unusual_claims_with_a_valid_signature_are_refused_or_ignored(
 
 @FUZZED
 @given(claims=st.binary(max_size=300) | ANYTHING.map(lambda found: json.dumps(found).encode()))
-async def test_claims_that_are_no_object_cause_no_crash(
+async def test_claims_that_are_not_an_object_cause_no_crash(
     client: httpx.AsyncClient, claims: bytes
 ) -> None:
     token = forged_token({"alg": "HS256"}, claims, SIGNER.key.encode())

@@ -179,7 +179,7 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
         details = fault(response, 400, "INVALID_REQUEST")
         assert details["field"] == "cursor"
         answers.append(response.content)
-    assert answers[5] == answers[6], "whether another's order exists is not told"
+    assert answers[5] == answers[6], "the answer does not show whether another's order exists"
     response = await both.api.get(f"/internal/orders?cursor={cursor}")
     assert fault(response, 400, "INVALID_REQUEST")["field"] == "cursor"
 
@@ -250,7 +250,7 @@ async def test_the_history_has_what_concerns_the_order_and_nothing_else(both: Se
     ]
 
 
-async def test_who_else_cancelled_an_order_is_not_told(both: Served) -> None:
+async def test_another_author_of_a_cancellation_is_not_shown(both: Served) -> None:
     alice = anyone()
     (order_id,) = await placed(both, alice, "a")
     assert (await both.api.post(f"/internal/orders/{order_id}/cancel")).status_code == 200
@@ -258,7 +258,9 @@ async def test_who_else_cancelled_an_order_is_not_told(both: Served) -> None:
     assert cancelled["data"]["cancelled_by"] is None
 
 
-async def test_anothers_history_is_like_one_that_is_missing_to_the_byte(both: Served) -> None:
+async def test_another_callers_history_is_answered_with_the_bytes_of_a_missing_one(
+    both: Served,
+) -> None:
     request = order()
     alices = (await both.place(request)).json()["order_id"]
     internal = (await both.api.post("/internal/orders", json=request)).json()["order_id"]
@@ -371,7 +373,7 @@ async def answer_to(path: str, *given: httpx.Response) -> tuple[httpx.Response, 
     return response, pulse
 
 
-async def test_the_page_is_asked_for_on_behalf_of_the_caller() -> None:
+async def test_the_page_is_requested_on_behalf_of_the_caller() -> None:
     filters = {
         "order_queue_status": "PENDING",
         "instrument": "NSE:M&M",
@@ -392,7 +394,7 @@ async def test_the_page_is_asked_for_on_behalf_of_the_caller() -> None:
     assert b"+" not in request.url.query
 
 
-NOT_BELIEVED = {
+UNEXPECTED_ANSWERS = {
     "another caller's order": page(view("other")),
     "too many orders": page(view(), view()),
     "wrong quantities": page(view(total_quantity=11)),
@@ -404,9 +406,9 @@ NOT_BELIEVED = {
 }
 
 
-@pytest.mark.parametrize("answer", NOT_BELIEVED)
+@pytest.mark.parametrize("answer", UNEXPECTED_ANSWERS)
 async def test_an_unexpected_page_is_a_plain_500(answer: str) -> None:
-    response, _ = await answer_to("orders?limit=1", NOT_BELIEVED[answer])
+    response, _ = await answer_to("orders?limit=1", UNEXPECTED_ANSWERS[answer])
     fault(response, 500, "INTERNAL_ERROR")
 
 
@@ -433,7 +435,7 @@ async def test_unexpected_events_are_a_plain_500() -> None:
     fault((await answer_to(path, refusal(404, "ORDER_NOT_FOUND")))[0], 404, "ORDER_NOT_FOUND")
 
 
-async def test_the_gateway_has_no_filter_of_others_at_the_api(own: Served) -> None:
+async def test_the_api_limits_the_gateway_to_orders_of_its_caller(own: Served) -> None:
     """Even a gateway that asks for others' orders gets those of its caller alone."""
     if own.api.base_url.path == "/pulse/":
         pytest.skip("in one process no gateway calls the API")

@@ -50,7 +50,7 @@ def sent_json(answer: Any, status: int = 200) -> httpx.Response:
 
 
 class Issuer:
-    """What answers at the URL, how often it was asked, and the time that has passed."""
+    """The server at the URL, which counts its requests and sets the time."""
 
     def __init__(self, algorithm: str) -> None:
         self.signer = signer_of(algorithm)
@@ -66,7 +66,7 @@ class Issuer:
             await self.held.wait()
         return self.answer()
 
-    def away(self) -> None:
+    def fail(self) -> None:
         def refuse() -> httpx.Response:
             raise httpx.ConnectError("refused")
 
@@ -87,7 +87,7 @@ async def checking(issuer: Issuer, limits: JwksLimits | None = None) -> AsyncIte
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-async def test_a_token_of_the_issuer_is_good_and_the_keys_are_fetched_once(algorithm: str) -> None:
+async def test_a_token_of_the_issuer_is_valid_and_the_keys_are_fetched_once(algorithm: str) -> None:
     issuer = Issuer(algorithm)
     async with checking(issuer) as tokens:
         checks = (tokens.check(issuer.token()) for _ in range(50))
@@ -97,7 +97,7 @@ async def test_a_token_of_the_issuer_is_good_and_the_keys_are_fetched_once(algor
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-async def test_a_forged_token_is_not_whatever_key_it_names(algorithm: str) -> None:
+async def test_a_forged_token_is_refused_whatever_key_it_names(algorithm: str) -> None:
     issuer = Issuer(algorithm)
     public = (issuer.signer.public_pem or "").encode()
     header = {"alg": "HS256", "kid": "first"}
@@ -121,7 +121,7 @@ async def test_a_forged_token_is_not_whatever_key_it_names(algorithm: str) -> No
         assert (await tokens.check(issuer.token())).caller.placed_by == f"{ISSUER}|alice"
 
 
-async def test_an_unknown_key_is_asked_for_but_not_more_often_than_every_ten_seconds() -> None:
+async def test_an_unknown_key_causes_a_fetch_at_most_every_ten_seconds() -> None:
     issuer, newer = Issuer("ES256"), new_signer("ES256")
     async with checking(issuer) as tokens:
         await tokens.check(issuer.token())
@@ -150,7 +150,7 @@ async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_a
 
 
 @pytest.mark.parametrize("silence", [301, 3000, 100_000])
-async def test_the_first_token_after_a_silence_is_not_checked_with_a_withdrawn_key(
+async def test_the_first_token_after_an_idle_time_is_not_checked_with_a_withdrawn_key(
     silence: float,
 ) -> None:
     issuer = Issuer("ES256")
@@ -165,7 +165,7 @@ async def test_the_first_token_after_a_silence_is_not_checked_with_a_withdrawn_k
 @pytest.mark.parametrize(
     "published", [[], ["x", 1, None], [{}], [{"kty": "oct", "kid": "first", "k": "c2VjcmV0"}]]
 )
-async def test_a_set_without_a_usable_key_is_an_answer_and_known_keys_go(
+async def test_a_set_without_a_usable_key_removes_the_known_keys(
     published: list[Any],
 ) -> None:
     issuer = Issuer("ES256")
@@ -183,7 +183,7 @@ async def test_a_set_without_a_usable_key_is_an_answer_and_known_keys_go(
         await tokens.check(issuer.token())
 
 
-async def test_a_token_known_as_good_is_forgotten_with_its_key() -> None:
+async def test_a_cached_token_is_forgotten_with_its_key() -> None:
     issuer = Issuer("ES256")
     token = issuer.token()
     async with checking(issuer) as tokens:
@@ -196,21 +196,21 @@ async def test_a_token_known_as_good_is_forgotten_with_its_key() -> None:
             await tokens.check(token)
 
 
-async def what_runs_beside() -> None:
-    """Let every task go as far as it can without the passing of time."""
+async def run_background_tasks() -> None:
+    """Run every other task until it waits for time to pass."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
-async def test_known_keys_serve_through_an_outage_but_not_for_ever() -> None:
+async def test_known_keys_are_used_during_an_outage_for_a_limited_time() -> None:
     issuer = Issuer("ES256")
     async with checking(issuer) as tokens:
         await tokens.check(issuer.token())
-        issuer.away()
+        issuer.fail()
         for _ in range(11):
             issuer.now += 320
             await tokens.check(issuer.token())
-            await what_runs_beside()
+            await run_background_tasks()
         issuer.now += 100
         for _ in range(20):
             with pytest.raises(KeysUnavailable):
@@ -223,7 +223,7 @@ async def test_known_keys_serve_through_an_outage_but_not_for_ever() -> None:
 
 async def test_while_the_issuer_is_unreachable_no_key_is_reported_as_unknown() -> None:
     issuer = Issuer("ES256")
-    issuer.away()
+    issuer.fail()
     async with checking(issuer) as tokens:
         with pytest.raises(KeysUnavailable):
             await tokens.check(issuer.token())
@@ -238,7 +238,7 @@ async def test_an_unresponsive_issuer_delays_known_keys_only_once() -> None:
         issuer.now += 299
         async with asyncio.timeout(0.04):
             await tokens.check(issuer.token())  # fetched in the background, and timed out
-        await what_runs_beside()
+        await run_background_tasks()
         issuer.now += 60
         async with asyncio.timeout(2):
             await tokens.check(issuer.token())  # after a fetch that timed out
@@ -310,7 +310,7 @@ async def test_a_key_for_verifying_is_used() -> None:
         await tokens.check(issuer.token())
 
 
-async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> None:
+async def test_a_key_for_another_use_is_ignored_and_affects_no_other_key() -> None:
     issuer = Issuer("ES256")
     for useless in useless_keys():
         issuer.keys = [useless, jwk(new_signer("ES256"), "other")]
@@ -320,7 +320,7 @@ async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> N
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-async def test_a_gateway_whose_settings_name_a_url_takes_the_tokens_of_its_keys(
+async def test_a_gateway_with_a_jwks_url_accepts_the_tokens_of_its_keys(
     algorithm: str,
 ) -> None:
     """Real sockets, and the wiring that every process has."""

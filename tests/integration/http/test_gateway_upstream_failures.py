@@ -18,7 +18,7 @@ from tests.support.orders import body, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
 
 SIGNER = signer_of("HS256")
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 CALLER = Caller.of_token(ISSUER, "alice")
 TRACE = Trace(trace_id="t", trace_source="ts", request_id="r", request_source="rs")
 Answer = httpx.Response | Exception
@@ -32,7 +32,7 @@ async def answers(*given: Answer) -> tuple[httpx.Response, httpx.Response, FakeP
         pulse.answers = list(given)
         placing = await client.post("/api/orders", json=order(), headers=headers)
         pulse.answers = list(given)
-        reading = await client.get(f"/api/orders/{NOBODYS_ID}", headers=headers)
+        reading = await client.get(f"/api/orders/{UNKNOWN_ORDER_ID}", headers=headers)
     return placing, reading, pulse
 
 
@@ -50,13 +50,13 @@ async def test_a_pulse_that_does_not_answer_is_503(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
-async def test_what_broke_is_tried_again_with_the_same_key(error: Exception) -> None:
+async def test_a_broken_call_is_retried_with_the_same_key(error: Exception) -> None:
     placing, reading, pulse = await answers(error, error)
     assert (placing.status_code, reading.status_code) == (202, 404)
     assert len({request.content for request in pulse.requests[:3]}) == 1
 
 
-async def test_every_request_is_the_gateways_and_names_its_caller() -> None:
+async def test_every_request_has_the_gateways_token_and_names_its_caller() -> None:
     _, _, pulse = await answers()
     for request in pulse.requests:
         assert request.headers["Authorization"] == f"Bearer {GATEWAY_TOKEN}"
@@ -64,7 +64,7 @@ async def test_every_request_is_the_gateways_and_names_its_caller() -> None:
         assert request.headers["X-Trace-Source"].startswith("PULSE:")
     assert [r.url.path for r in pulse.requests] == [
         "/internal/orders",
-        f"/internal/orders/{NOBODYS_ID}",
+        f"/internal/orders/{UNKNOWN_ORDER_ID}",
     ]
 
 
@@ -79,7 +79,7 @@ AWAY: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", AWAY)
-async def test_a_pulse_that_is_not_there_for_the_gateway_is_503_and_is_not_pressed(
+async def test_an_unavailable_pulse_is_503_and_is_not_called_again(
     answer: str,
 ) -> None:
     placing, reading, pulse = await answers(AWAY[answer]())
@@ -96,7 +96,7 @@ REFUSALS: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", REFUSALS)
-async def test_a_refused_gateway_tells_its_caller_so_and_its_operator_why(answer: str) -> None:
+async def test_a_refused_gateway_answers_503_and_logs_the_reason(answer: str) -> None:
     refused = REFUSALS[answer]()
     with capture_logs() as lines:
         placing, reading, _ = await answers(refused)
@@ -130,7 +130,7 @@ async def test_a_gateway_without_its_rights_is_503_and_the_log_names_the_right(
         async with gateway_before(to_api, SIGNER.settings) as client:
             with capture_logs() as lines:
                 placing = await client.post("/api/orders", json=order(), headers=headers)
-            reading = await client.get(f"/api/orders/{NOBODYS_ID}", headers=headers)
+            reading = await client.get(f"/api/orders/{UNKNOWN_ORDER_ID}", headers=headers)
     fault(placing, 503, "UNAVAILABLE")
     fault(reading, 404, "ORDER_NOT_FOUND")
     assert "PULSE_SERVICE_RIGHTS" not in placing.text
@@ -174,7 +174,7 @@ async def test_a_response_that_is_not_from_pulse_is_a_500(answer: str) -> None:
 
 async def test_another_callers_order_is_not_shown_even_if_pulse_sends_it() -> None:
     shown = {
-        "order_id": NOBODYS_ID, "order_unique_key": "k", "instrument": "NSE:X", "side": "BUY",
+        "order_id": UNKNOWN_ORDER_ID, "order_unique_key": "k", "instrument": "NSE:X", "side": "BUY",
         "total_quantity": 10, "order_queue_status": "PENDING", "failure_reason": None,
         "split_config": {
             "num_splits": 2, "duration_minutes": 1, "randomize": True, "start_at": None,
@@ -193,7 +193,7 @@ async def test_another_callers_order_is_not_shown_even_if_pulse_sends_it() -> No
 
 async def test_a_conflict_never_names_another_id_than_the_callers_own() -> None:
     pulse = FakePulse()
-    leaking = refusal(409, "DUPLICATE_ORDER_UNIQUE_KEY", f"belongs to {NOBODYS_ID}")
+    leaking = refusal(409, "DUPLICATE_ORDER_UNIQUE_KEY", f"belongs to {UNKNOWN_ORDER_ID}")
     async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
         pulse.answers = [leaking]
         request = order()
@@ -201,10 +201,10 @@ async def test_a_conflict_never_names_another_id_than_the_callers_own() -> None:
         response = await client.post("/api/orders", json=request, headers=headers)
     own = order_id_for(CALLER.key_scope, request["order_unique_key"])
     assert fault(response, 409, "DUPLICATE_ORDER_UNIQUE_KEY")["existing_order_id"] == str(own)
-    assert NOBODYS_ID not in response.text
+    assert UNKNOWN_ORDER_ID not in response.text
 
 
-async def test_without_a_service_token_no_pulse_is_asked() -> None:
+async def test_without_a_service_token_pulse_is_not_called() -> None:
     pulse = FakePulse()
     app = gateway_app(SIGNER.settings, httpx.MockTransport(pulse))
     async with lifespan_of(app), client_of(app) as client:

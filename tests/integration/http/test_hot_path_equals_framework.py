@@ -53,7 +53,7 @@ async def endpoint(
     ],
     ids=["empty", "array", "broken", "field missing", "too large", "not JSON", "untyped"],
 )
-async def test_both_refuse_alike(
+async def test_both_ways_refuse_alike(
     endpoint: Endpoint, content: bytes, headers: dict[str, str]
 ) -> None:
     direct, framed = [
@@ -95,6 +95,6 @@ async def test_both_ways_read_the_same_order(endpoint: Endpoint) -> None:
 
 
 def of_answer(response: httpx.Response) -> dict[str, str]:
-    """Its headers but those that are another request's."""
+    """The headers of a response, except those that differ for every request."""
     own = ("x-trace", "x-request", "date")
     return {name: value for name, value in response.headers.items() if not name.startswith(own)}

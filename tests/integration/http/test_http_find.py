@@ -40,7 +40,7 @@ async def placed(client: httpx.AsyncClient, trace_id: str, *keys: str) -> list[s
     return [listed["created_at"] for listed in orders][::-1]
 
 
-async def test_an_order_is_found_by_its_key_and_no_pattern_is_one(
+async def test_an_order_is_found_by_its_key_and_not_by_a_pattern(
     shared_api: httpx.AsyncClient,
 ) -> None:
     name = uuid4().hex

@@ -115,7 +115,7 @@ async def test_the_log_has_the_events_of_halts_without_an_order_id(api: httpx.As
     assert only == [resuming]
 
 
-async def test_the_stream_of_halts_is_no_order(api: httpx.AsyncClient) -> None:
+async def test_the_stream_of_halts_is_not_an_order(api: httpx.AsyncClient) -> None:
     await halted(api, ALL)
     path = f"/internal/orders/{HALTS_STREAM_ID}"
     for response in (

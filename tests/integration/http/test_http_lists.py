@@ -311,7 +311,7 @@ async def test_unknown_duplicate_and_undecodable_parameters_are_refused(
     assert details["expected"]
 
 
-async def test_an_ampersand_of_an_instrument_that_is_not_escaped_is_not_passed_over(
+async def test_an_unescaped_ampersand_in_an_instrument_is_refused(
     shared_api: httpx.AsyncClient,
 ) -> None:
     response = await shared_api.get(f"{ORDERS}?instrument=NSE:M&M")
@@ -432,7 +432,7 @@ def coined(*parts: Any) -> str:
         (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 1, LOG)),
     ],
 )
-async def test_a_cursor_that_pulse_never_gave_is_refused(
+async def test_a_cursor_that_pulse_did_not_issue_is_refused(
     shared_api: httpx.AsyncClient, path: str, cursor: str
 ) -> None:
     response = await shared_api.get(f"{path}?cursor={quote(cursor)}")

@@ -77,7 +77,7 @@ async def test_an_invalid_request_does_not_use_its_key(shared_api: httpx.AsyncCl
 
 
 @pytest.mark.parametrize(("randomize", "again"), [(True, 200), (False, 409)])
-async def test_randomize_is_true_where_absent(
+async def test_randomize_is_true_by_default_over_http(
     shared_api: httpx.AsyncClient, again: int, *, randomize: bool
 ) -> None:
     without = order(split_config={"num_splits": 5, "duration_minutes": 60})

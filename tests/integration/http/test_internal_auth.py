@@ -19,22 +19,22 @@ from tests.support.tokens import bearer, signer_of
 SECOND_DESK_TOKEN = "second-desk-token-" + "e" * 32
 BEHALF = "X-Pulse-On-Behalf-Of"
 ALICE = "https://issuer.example|alice"
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 CALLS = [
     ("GET", "/pulse/internal/hello"),
     ("POST", ORDERS),
     ("POST", BATCH),
     ("POST", f"{ORDERS}/preview"),
     ("GET", ORDERS),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}"),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
-    ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}/events"),
+    ("POST", f"{ORDERS}/{UNKNOWN_ORDER_ID}/cancel"),
     ("GET", "/pulse/internal/events"),
     ("GET", "/pulse/internal/events/stream"),
     ("GET", "/pulse/internal/slices"),
     ("POST", "/pulse/internal/halts"),
     ("GET", "/pulse/internal/halts"),
-    ("DELETE", f"/pulse/internal/halts/{NOBODYS_ID}"),
+    ("DELETE", f"/pulse/internal/halts/{UNKNOWN_ORDER_ID}"),
     ("GET", "/pulse/internal/nothing"),
     ("DELETE", ORDERS),
     ("OPTIONS", ORDERS),
@@ -42,9 +42,9 @@ CALLS = [
 FOR_CALLERS = {
     ("POST", ORDERS),
     ("GET", ORDERS),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}"),
-    ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
-    ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}"),
+    ("GET", f"{ORDERS}/{UNKNOWN_ORDER_ID}/events"),
+    ("POST", f"{ORDERS}/{UNKNOWN_ORDER_ID}/cancel"),
 }
 SPELLINGS = [
     "/pulse//internal/hello",
@@ -105,7 +105,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("peer", HERE)
-async def test_without_tokens_this_machine_is_let_in(without_tokens: Root, peer: str) -> None:
+async def test_without_tokens_this_machine_is_allowed(without_tokens: Root, peer: str) -> None:
     async with client_from(without_tokens, (peer, 1)) as client:
         assert (await client.get("/pulse/internal/hello")).status_code == 200
 
@@ -153,7 +153,7 @@ async def test_a_page_of_another_site_cannot_make_a_browser_send_requests(
 
 
 @pytest.mark.parametrize("host", OTHER_NAMES)
-async def test_a_website_that_points_its_name_at_this_machine_does_not_get_in(
+async def test_a_website_that_points_its_name_at_this_machine_is_refused(
     without_tokens: Root, host: str
 ) -> None:
     async with client_from(without_tokens, ("127.0.0.1", 1), Host=host) as client:
@@ -185,7 +185,7 @@ FORWARDED: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("headers", FORWARDED, ids=str)
-async def test_without_tokens_what_came_through_a_proxy_is_not(
+async def test_without_tokens_a_proxied_request_is_refused(
     without_tokens: Root, headers: dict[str, str]
 ) -> None:
     async with client_from(without_tokens, ("127.0.0.1", 1), **headers) as client:
@@ -199,7 +199,7 @@ async def test_without_tokens_what_came_through_a_proxy_is_not(
     [("1.0", [(b"host", b"127.0.0.1:8000")]), ("1.1", []), ("2", [])],
     ids=["HTTP/1.0", "no Host", "HTTP/2 without an authority"],
 )
-async def test_without_tokens_what_no_direct_client_sends_is_not_let_in(
+async def test_without_tokens_a_request_that_no_direct_client_sends_is_refused(
     without_tokens: Root, version: str, headers: list[tuple[bytes, bytes]]
 ) -> None:
     sent: list[dict[str, Any]] = []
@@ -237,13 +237,13 @@ ORDINARY = {
 }
 
 
-async def test_without_tokens_ordinary_headers_do_not_close_the_door(without_tokens: Root) -> None:
+async def test_without_tokens_ordinary_headers_are_allowed(without_tokens: Root) -> None:
     async with client_from(without_tokens, ("127.0.0.1", 1), **ORDINARY) as client:
         assert (await client.get("/pulse/internal/hello")).status_code == 200
 
 
 @pytest.mark.parametrize("path", SPELLINGS)
-async def test_no_spelling_of_a_path_leads_past_the_door(
+async def test_no_spelling_of_a_path_bypasses_authentication(
     without_tokens: Root, with_tokens: Root, path: str
 ) -> None:
     for app in (without_tokens, with_tokens):
@@ -280,7 +280,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("token", WRONG, ids=lambda token: token[:30])
-async def test_with_tokens_no_other_word_is_one(with_tokens: Root, token: str) -> None:
+async def test_with_tokens_any_other_token_is_refused(with_tokens: Root, token: str) -> None:
     async with client_from(with_tokens, ("127.0.0.1", 1)) as client:
         for method, path in CALLS:
             fault(await client.request(method, path, headers=bearer(token)), 401, "UNAUTHORIZED")
@@ -304,7 +304,9 @@ async def test_each_token_of_a_service_names_it(with_tokens: Root, without_token
     assert len(set(ids)) == 1
 
 
-async def test_only_the_gateway_speaks_for_others(with_tokens: Root, without_tokens: Root) -> None:
+async def test_only_the_gateway_acts_on_behalf_of_others(
+    with_tokens: Root, without_tokens: Root
+) -> None:
     named = {BEHALF: ALICE}
     async with client_from(without_tokens, ("127.0.0.1", 1)) as client:
         for headers in (named, {**named, **bearer(GATEWAY_TOKEN)}):

@@ -64,7 +64,7 @@ async def test_two_processes_serve_the_same_orders(conninfo: str) -> None:
         assert fault(other, 409, "DUPLICATE_ORDER_UNIQUE_KEY")["existing_order_id"] == order_id
 
 
-async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str) -> None:
+async def test_a_stopped_process_leaves_no_connection(postgres: str, conninfo: str) -> None:
     name = str(conninfo_to_dict(conninfo)["dbname"])
     async with serving(Settings(database_url=as_runtime(conninfo))) as client:
         await placed(client)
@@ -93,13 +93,13 @@ async def test_a_failed_start_or_stop_is_reported(
     """A server takes a raise for an application without a lifespan, and would serve nothing."""
 
     @asynccontextmanager
-    async def broken_world() -> AsyncIterator[Mounts]:
+    async def failing_mounts() -> AsyncIterator[Mounts]:
         if stage == "startup":
             raise error
         yield {}
         raise error
 
-    said = await messages_of(Root(broken_world))
+    said = await messages_of(Root(failing_mounts))
     assert said[-1] == {"type": f"lifespan.{stage}.failed", "message": message.format(stage)}
 
 
@@ -131,7 +131,7 @@ async def test_requests_in_flight_at_the_end_of_the_grace_period_are_503() -> No
         await asyncio.Event().wait()
 
     @asynccontextmanager
-    async def world() -> AsyncIterator[Mounts]:
+    async def mounts() -> AsyncIterator[Mounts]:
         yield {"": hanging}
 
     async def nothing_more() -> dict[str, Any]:
@@ -140,7 +140,7 @@ async def test_requests_in_flight_at_the_end_of_the_grace_period_are_503() -> No
     async def send(message: dict[str, Any]) -> None:
         said.append(message)
 
-    root = Root(world)
+    root = Root(mounts)
     scope = {
         "type": "http",
         "http_version": "1.1",

@@ -197,10 +197,10 @@ async def test_a_caller_with_many_slow_bodies_affects_only_itself() -> None:
     slow.go.set()
     async with (
         root_of(slow, AdmissionLimits(bodies_in_progress=6, body_seconds=60)) as root,
-        client_at(root, "10.0.0.1") as honest,
+        client_at(root, "10.0.0.1") as other_caller,
         client_at(root, "10.0.0.2") as dripping,
     ):
-        own = asyncio.ensure_future(honest.post("/orders", content=stalled()))
+        own = asyncio.ensure_future(other_caller.post("/orders", content=stalled()))
         drips = [asyncio.ensure_future(dripping.post("/orders", content=stalled())) for _ in "123"]
         fault(await drips[0], 503, "UNAVAILABLE")
         assert not own.done()

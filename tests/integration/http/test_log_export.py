@@ -108,7 +108,7 @@ async def test_an_empty_log_has_no_lines_and_a_header(database: Database) -> Non
         assert response.text == ",".join(EVENT_COLUMNS) + "\r\n"
 
 
-async def test_more_events_than_a_window(database: Database) -> None:
+async def test_an_export_of_more_events_than_a_window_is_complete(database: Database) -> None:
     await append(database, [*stored(orders_created(1200)), *foreign_events(300)])
     async with streaming(database) as (_, client):
         positions = [event["position"] for event in await lines(client)]
@@ -283,7 +283,7 @@ async def test_a_download_continues_after_the_last_whole_line(database: Database
         ),
     ],
 )
-async def test_bad_requests(
+async def test_an_invalid_export_request_is_refused(
     empty_log: httpx.AsyncClient, query: str, accept: str, error: tuple[int, str], field: str | None
 ) -> None:
     response = await empty_log.get(f"{EVENTS}?{query}", headers={"Accept": accept})
@@ -318,7 +318,9 @@ async def test_json_is_the_default(empty_log: httpx.AsyncClient) -> None:
         (["text/plain"], None),
     ],
 )
-def test_the_preferred_type(accept: list[str], expected: str | None) -> None:
+def test_the_type_preferred_by_the_accept_header_is_chosen(
+    accept: list[str], expected: str | None
+) -> None:
     assert preferred_type(accept, OFFERED) == expected
 
 

@@ -83,7 +83,7 @@ async def test_requests_are_counted_and_timed_by_route_template(api: httpx.Async
     assert order_id not in str(after)
 
 
-async def test_what_the_process_writes_is_counted(api: httpx.AsyncClient) -> None:
+async def test_appends_projections_and_splits_are_counted(api: httpx.AsyncClient) -> None:
     names = {
         "pulse_append_batch_events_sum": {},
         "pulse_append_flush_seconds_count": {},
@@ -134,7 +134,7 @@ async def guarded(conninfo: str, **changes: Any) -> AsyncIterator[httpx.AsyncCli
         yield client
 
 
-async def test_with_tokens_it_needs_one_with_the_right_to_read(shared_conninfo: str) -> None:
+async def test_with_tokens_metrics_need_one_with_the_right_to_read(shared_conninfo: str) -> None:
     async with guarded(shared_conninfo) as client:
         fault(await client.get(METRICS), 401, "UNAUTHORIZED")
         fault(await client.get(METRICS, headers=bearer("wrong")), 401, "UNAUTHORIZED")
@@ -158,14 +158,16 @@ async def test_other_methods_paths_and_parameters_are_refused(api: httpx.AsyncCl
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_turned_off_it_is_not_found(shared_conninfo: str) -> None:
+async def test_metrics_that_are_turned_off_are_not_found(shared_conninfo: str) -> None:
     async with serving(Settings(database_url=shared_conninfo, metrics=False)) as client:
         fault(await client.get(METRICS), 404, "NOT_FOUND")
         (await client.get("/pulse/internal/hello")).raise_for_status()
 
 
 @pytest.mark.parametrize("kind", ["api", "gateway"])
-async def test_the_api_and_the_gateway_alone_have_it_too(shared_conninfo: str, kind: str) -> None:
+async def test_the_api_and_the_gateway_alone_have_metrics_too(
+    shared_conninfo: str, kind: str
+) -> None:
     settings = Settings(database_url=shared_conninfo)
     app = api_app(settings) if kind == "api" else gateway_app(settings)
     async with lifespan_of(app), client_of(app) as client:

@@ -32,7 +32,7 @@ async def status_of(api: httpx.AsyncClient, path: str) -> int:
     return (await api.get(path)).status_code
 
 
-async def test_a_running_process_serves_on_beside_a_revision_that_admits_it(
+async def test_a_running_process_keeps_serving_on_a_revision_that_admits_it(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     add_revision(conninfo, oldest_code=HEAD)
@@ -46,7 +46,7 @@ async def test_a_running_process_serves_on_beside_a_revision_that_admits_it(
     await until(is_split, "the order is split")
 
 
-async def test_a_running_process_stops_serving_beside_a_revision_that_does_not_admit_it(
+async def test_a_running_process_stops_serving_on_a_revision_that_does_not_admit_it(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     order_id = await placed(api)

@@ -10,7 +10,7 @@ from tests.support.orders import body, fault, new_key, post, split_config
 HUGE = "9" * 5000
 UNREADABLE = {HUGE, f"-{HUGE}", f"{HUGE}.0", "1e999", "-1e999"}
 """Numbers that no parser can hold: the decoder refuses them before the rules apply."""
-NO_WHOLE_NUMBERS = [
+NOT_WHOLE_NUMBERS = [
     *sorted(UNREADABLE),
     '"100"',
     "100.0",
@@ -28,8 +28,8 @@ NO_WHOLE_NUMBERS = [
     "18446744073709551616",
     "100.5",
 ]
-NO_STRINGS = ["null", "true", "1", "1.5", "[]", "{}", '["BUY"]', HUGE, "1e999"]
-NO_OBJECTS = ["null", "true", "5", "0.5", "[]", '"x"', "[5,60]", HUGE, "1e999"]
+NOT_STRINGS = ["null", "true", "1", "1.5", "[]", "{}", '["BUY"]', HUGE, "1e999"]
+NOT_OBJECTS = ["null", "true", "5", "0.5", "[]", '"x"', "[5,60]", HUGE, "1e999"]
 
 
 def wrong(field: str, code: str, texts: list[str]) -> list[tuple[str, str, str]]:
@@ -37,7 +37,7 @@ def wrong(field: str, code: str, texts: list[str]) -> list[tuple[str, str, str]]
 
 
 WRONG_FIELDS = [
-    *wrong("order_unique_key", "INVALID_REQUEST", NO_STRINGS),
+    *wrong("order_unique_key", "INVALID_REQUEST", NOT_STRINGS),
     *wrong(
         "order_unique_key",
         "INVALID_REQUEST",
@@ -49,7 +49,7 @@ WRONG_FIELDS = [
             *(json.dumps(f"a{control}b") for control in "\x00\n\t\x1f\x7f\x80\x9f"),
         ],
     ),
-    *wrong("instrument", "INVALID_INSTRUMENT", NO_STRINGS),
+    *wrong("instrument", "INVALID_INSTRUMENT", NOT_STRINGS),
     *wrong(
         "instrument",
         "INVALID_INSTRUMENT",
@@ -70,15 +70,17 @@ WRONG_FIELDS = [
             json.dumps("NSE:" + "A" * 47),
         ],
     ),
-    *wrong("side", "INVALID_REQUEST", [*NO_STRINGS, '""', '"buy"', '"HOLD"', '"BUY "', '"BUY\\n"']),
-    *wrong("total_quantity", "INVALID_QUANTITY", NO_WHOLE_NUMBERS),
+    *wrong(
+        "side", "INVALID_REQUEST", [*NOT_STRINGS, '""', '"buy"', '"HOLD"', '"BUY "', '"BUY\\n"']
+    ),
+    *wrong("total_quantity", "INVALID_QUANTITY", NOT_WHOLE_NUMBERS),
     *wrong("total_quantity", "INVALID_QUANTITY", ["0", "-0", "-1", "4", "1000000001"]),
-    *wrong("split_config", "INVALID_SPLIT_CONFIG", NO_OBJECTS),
+    *wrong("split_config", "INVALID_SPLIT_CONFIG", NOT_OBJECTS),
 ]
 WRONG_SPLITS = [
-    *wrong("num_splits", "INVALID_SPLIT_CONFIG", NO_WHOLE_NUMBERS),
+    *wrong("num_splits", "INVALID_SPLIT_CONFIG", NOT_WHOLE_NUMBERS),
     *wrong("num_splits", "INVALID_SPLIT_CONFIG", ["0", "-0", "-1", "1", "101"]),
-    *wrong("duration_minutes", "INVALID_SPLIT_CONFIG", NO_WHOLE_NUMBERS),
+    *wrong("duration_minutes", "INVALID_SPLIT_CONFIG", NOT_WHOLE_NUMBERS),
     *wrong("duration_minutes", "INVALID_SPLIT_CONFIG", ["0", "-0", "-1", "1441"]),
     *wrong("randomize", "INVALID_SPLIT_CONFIG", ["null", "0", "1", '"true"', "[]", "{}", "1.0"]),
     *wrong("randomize", "INVALID_SPLIT_CONFIG", [HUGE, "1e999"]),
@@ -197,7 +199,7 @@ async def test_a_key_may_hold_any_character_but_control_characters(
 @pytest.mark.parametrize(
     "end", ["e\N{COMBINING ACUTE ACCENT}", "\N{LATIN SMALL LETTER E WITH ACUTE} "], ids=ascii
 )
-async def test_a_key_that_reads_like_another_makes_no_second_order(
+async def test_a_key_that_only_looks_like_another_is_refused(
     shared_api: httpx.AsyncClient, end: str
 ) -> None:
     key = new_key()

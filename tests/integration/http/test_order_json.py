@@ -9,7 +9,7 @@ import pytest
 from tests.support.orders import BATCH, ORDERS, body, fault, new_key, order, post, split_config
 
 DEEP = "[" * 15_000 + "]" * 15_000  # Python 3.13 decodes 10,000 levels
-NO_JSON = {
+NOT_JSON = {
     "truncated": b'{"order_unique_key":"k"',
     "two values": body() + b"{}",
     "trailing comma": b'{"side":"BUY",}',
@@ -32,12 +32,12 @@ NO_JSON = {
     "lone low surrogate": body(order_unique_key='"a\\udc00b"'),
     "surrogates in the wrong order": body(order_unique_key='"\\udc00\\ud800"'),
 }
-NO_OBJECT = {"null": b"null", "array": b"[]", "string": b'"x"', "number": b"1", "true": b"true"}
+NOT_AN_OBJECT = {"null": b"null", "array": b"[]", "string": b'"x"', "number": b"1", "true": b"true"}
 EMPTY = {"empty": b"", "blank": b" \r\n\t "}
 
 
-@pytest.mark.parametrize("content", [*NO_JSON.values(), *NO_OBJECT.values(), *EMPTY.values()])
-async def test_a_body_that_is_no_json_object_is_refused(
+@pytest.mark.parametrize("content", [*NOT_JSON.values(), *NOT_AN_OBJECT.values(), *EMPTY.values()])
+async def test_a_body_that_is_not_a_json_object_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     fault(await post(shared_api, content), 400, "INVALID_REQUEST")
@@ -46,7 +46,7 @@ async def test_a_body_that_is_no_json_object_is_refused(
 @pytest.mark.parametrize(
     "content", [b"{}", b"null", b'"x"', b"{", b"[", b"[1,]", b"\xff", b"", b" "]
 )
-async def test_a_batch_that_is_no_json_array_is_refused(
+async def test_a_batch_that_is_not_a_json_array_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     details = fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
@@ -98,24 +98,24 @@ async def test_nesting_that_can_be_read_is_a_wrong_value_of_its_field(
     assert fault(response, 400, "INVALID_QUANTITY")["field"] == "total_quantity"
 
 
-def doubled(member: str) -> bytes:
-    """An accepted order with one more member at its end."""
+def with_member(member: str) -> bytes:
+    """A valid order with one more member at its end."""
     return body()[:-1] + b"," + member.encode() + b"}"
 
 
-DOUBLED = {
+DUPLICATES = {
     "total_quantity": [
-        doubled('"total_quantity":2'),
-        doubled('"total_quantity":100'),
-        doubled('"\\u0074otal_quantity":100'),
-        doubled('"total_quantit\\u0079" : 100'),
+        with_member('"total_quantity":2'),
+        with_member('"total_quantity":100'),
+        with_member('"\\u0074otal_quantity":100'),
+        with_member('"total_quantit\\u0079" : 100'),
         body(total_quantity='1,"total_quantity":2,"total_quantity":3'),
     ],
-    "order_unique_key": [doubled('"order_unique_key":"other"')],
-    "side": [doubled('"side":"BUY"'), body(side='{"a":1,"a":2},"side":"BUY"')],
+    "order_unique_key": [with_member('"order_unique_key":"other"')],
+    "side": [with_member('"side":"BUY"'), body(side='{"a":1,"a":2},"side":"BUY"')],
     "split_config": [
-        doubled('"split_config":{"num_splits":5,"duration_minutes":60}'),
-        doubled('"split_\\u0063onfig":{"num_splits":5,"duration_minutes":60}'),
+        with_member('"split_config":{"num_splits":5,"duration_minutes":60}'),
+        with_member('"split_\\u0063onfig":{"num_splits":5,"duration_minutes":60}'),
         body(split_config='1,"split_config":{"num_splits":5,"duration_minutes":60}'),
     ],
     "split_config.num_splits": [
@@ -133,7 +133,7 @@ DOUBLED = {
 
 @pytest.mark.parametrize(
     ("field", "content"),
-    [(field, content) for field, contents in DOUBLED.items() for content in contents],
+    [(field, content) for field, contents in DUPLICATES.items() for content in contents],
 )
 async def test_a_duplicate_name_is_refused(
     shared_api: httpx.AsyncClient, field: str, content: bytes
@@ -143,14 +143,14 @@ async def test_a_duplicate_name_is_refused(
     assert [result["status"] for result in answer.json()["results"]] == [400]
 
 
-async def test_names_doubled_within_a_wrong_value_are_that_values_fault(
+async def test_duplicate_names_within_a_wrong_value_are_a_fault_of_that_value(
     shared_api: httpx.AsyncClient,
 ) -> None:
     response = await post(shared_api, body(total_quantity='{"a":1,"a":2}'))
     assert fault(response, 400, "INVALID_QUANTITY")["field"] == "total_quantity"
 
 
-async def test_a_value_that_looks_like_a_doubled_name_is_none(
+async def test_a_value_that_looks_like_a_duplicate_name_is_accepted(
     shared_api: httpx.AsyncClient,
 ) -> None:
     key = json.dumps('","side":"SELL","side":"')
@@ -174,7 +174,7 @@ async def test_blanks_and_escapes_change_nothing(shared_api: httpx.AsyncClient) 
 @pytest.mark.parametrize(
     "content_type", [None, "", "text/plain", "application/xml", "application/jsonx", "*/*", "\xff"]
 )
-async def test_what_does_not_say_it_is_json_is_415(
+async def test_a_body_not_declared_as_json_is_415(
     shared_api: httpx.AsyncClient, path: str, content_type: str | None
 ) -> None:
     headers = [] if content_type is None else [(b"content-type", content_type.encode("latin-1"))]

@@ -196,16 +196,16 @@ REFUSED: list[tuple[dict[str, Any], int, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("config", "status", "code", "told"), REFUSED)
+@pytest.mark.parametrize(("config", "status", "code", "message"), REFUSED)
 async def test_an_impossible_window_is_refused_by_every_call_and_nothing_is_stored(
-    desk: Desk, config: dict[str, Any], status: int, code: str, told: str
+    desk: Desk, config: dict[str, Any], status: int, code: str, message: str
 ) -> None:
     request = planned()
     request["split_config"] |= config
     answers = [await desk.post(request, path) for path in (ORDERS, f"{ORDERS}/preview")]
     details = [fault(answer, status, code) for answer in answers]
     assert details[0] == details[1]
-    assert told in answers[0].json()["error"]["message"]
+    assert message in answers[0].json()["error"]["message"]
     batch = (await desk.post([request, planned()], f"{ORDERS}/batch")).json()["results"]
     assert [one["status"] for one in batch] == [status, 201]
     assert fault_in(batch[0]["body"], code) == details[0]
@@ -217,7 +217,7 @@ async def test_an_impossible_window_is_refused_by_every_call_and_nothing_is_stor
     assert len(await stored_log(desk.database)) == 1
 
 
-async def test_where_no_window_is_known_it_is_null(desk: Desk) -> None:
+async def test_an_unknown_window_is_null(desk: Desk) -> None:
     for request in (
         planned("REJECT", minutes=376),
         planned("ROLL", "2026-03-25T00:00:00Z", minutes=1440),
@@ -305,8 +305,8 @@ async def test_in_a_batch_refusals_retries_and_new_orders_keep_their_places(desk
     assert results[2]["body"]["order_id"] == order_id
 
 
-class Unreadable(OrderReader):
-    """A reader whose database is away."""
+class UnavailableReader(OrderReader):
+    """A reader whose database is unavailable."""
 
     async def as_created(self, order_id: UUID) -> FoldedStream | None:
         raise DatabaseUnavailable(f"no connection to read {order_id}")
@@ -315,7 +315,7 @@ class Unreadable(OrderReader):
 async def test_a_refusal_is_not_given_if_the_key_cannot_be_looked_up(
     database: Database, store: EventStore
 ) -> None:
-    desk = Desk(database, store, Unreadable(database, MAPPER))
+    desk = Desk(database, store, UnavailableReader(database, MAPPER))
     spec = parse_order_request(body(split_config=split_config(start_at='"2026-03-01T00:00:00Z"')))
     with pytest.raises(DatabaseUnavailable):
         await desk.orders.place(spec, Caller(), TRACE)

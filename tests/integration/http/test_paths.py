@@ -7,7 +7,7 @@ from tests.support.event_streams import STREAM
 from tests.support.orders import BATCH, ORDERS, fault, placed
 from tests.support.waiting import until
 
-NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ async def test_an_unknown_path_is_404(
         ("DELETE", "/pulse/health/ready", "GET"),
         ("PUT", ORDERS, "POST"),
         ("PATCH", ORDERS, "POST"),
-        ("DELETE", f"{ORDERS}/{NOBODYS_ID}", "GET"),
-        ("POST", f"{ORDERS}/{NOBODYS_ID}/events", "GET"),
+        ("DELETE", f"{ORDERS}/{UNKNOWN_ORDER_ID}", "GET"),
+        ("POST", f"{ORDERS}/{UNKNOWN_ORDER_ID}/events", "GET"),
         ("PUT", BATCH, "POST"),
         ("TRACE", ORDERS, "POST"),
         ("BREW", ORDERS, "POST"),
@@ -110,7 +110,9 @@ async def test_head_is_answered_like_get_on_every_path_of_the_document(
         assert prefix == "/gapi" or {"GET", "HEAD", "OPTIONS"} <= {*allowed.split(", ")}, url
 
 
-@pytest.mark.parametrize("path", ["/pulse/health", f"{ORDERS}/{NOBODYS_ID}", ORDERS, "/gapi/docs"])
+@pytest.mark.parametrize(
+    "path", ["/pulse/health", f"{ORDERS}/{UNKNOWN_ORDER_ID}", ORDERS, "/gapi/docs"]
+)
 async def test_a_405_names_head_wherever_it_names_get(
     shared_api: httpx.AsyncClient, path: str
 ) -> None:
@@ -141,8 +143,8 @@ async def test_the_page_is_found_with_a_slash_at_its_end(
         assert redirect.headers["location"] == location
 
 
-NO_IDS = [
-    NOBODYS_ID,
+MALFORMED_IDS = [
+    UNKNOWN_ORDER_ID,
     "1",
     "abc",
     "null",
@@ -164,7 +166,7 @@ NO_IDS = [
 ]
 
 
-@pytest.mark.parametrize("order_id", NO_IDS, ids=lambda order_id: order_id[:40])
+@pytest.mark.parametrize("order_id", MALFORMED_IDS, ids=lambda order_id: order_id[:40])
 @pytest.mark.parametrize("rest", ["", "/events"])
 async def test_a_malformed_order_id_is_not_found(
     shared_api: httpx.AsyncClient, order_id: str, rest: str
@@ -174,7 +176,7 @@ async def test_a_malformed_order_id_is_not_found(
     assert len(response.content) < 1000
 
 
-async def test_an_id_is_known_in_its_usual_form_alone(shared_api: httpx.AsyncClient) -> None:
+async def test_an_id_is_accepted_only_in_its_canonical_form(shared_api: httpx.AsyncClient) -> None:
     order_id = await placed(shared_api)
     digits = order_id.replace("-", "")
     spellings = [

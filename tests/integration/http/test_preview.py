@@ -80,7 +80,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("request_body", REQUESTS, ids=range(len(REQUESTS)))
-async def test_with_seed_and_time_of_a_stored_order_it_is_what_its_worker_made(
+async def test_with_seed_and_time_of_a_stored_order_a_preview_is_what_its_worker_made(
     shared_api: httpx.AsyncClient, request_body: dict[str, Any]
 ) -> None:
     created, slices = await completed(shared_api, request_body)
@@ -273,17 +273,19 @@ async def test_previews_do_not_disturb_each_other(shared_api: httpx.AsyncClient)
 
 
 @pytest.fixture
-async def away() -> AsyncIterator[httpx.AsyncClient]:
+async def api_without_database() -> AsyncIterator[httpx.AsyncClient]:
     """The API without a database."""
     app = api_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/nowhere"))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
 
-async def test_while_the_process_has_had_no_database_it_is_503(away: httpx.AsyncClient) -> None:
+async def test_previews_are_503_until_the_process_has_had_a_database(
+    api_without_database: httpx.AsyncClient,
+) -> None:
     for path in ("/internal/orders", "/internal/orders/preview"):
-        fault(await post(away, order(), path), 503, "UNAVAILABLE")
-        fault(await post(away, b"{}", path), 400, "INVALID_REQUEST")
+        fault(await post(api_without_database, order(), path), 503, "UNAVAILABLE")
+        fault(await post(api_without_database, b"{}", path), 400, "INVALID_REQUEST")
 
 
 def refusing(error: Exception) -> InProcessOrders:
@@ -293,7 +295,7 @@ def refusing(error: Exception) -> InProcessOrders:
     return without_database(clock)
 
 
-@pytest.mark.parametrize("error", [ClockOff("off"), DatabaseUnavailable("away")])
+@pytest.mark.parametrize("error", [ClockOff("off"), DatabaseUnavailable("no connection")])
 def test_a_process_that_refuses_orders_refuses_previews(error: Exception) -> None:
     spec = parse_order_request(body())
     with pytest.raises(type(error)) as caught:

@@ -91,7 +91,7 @@ async def test_without_a_position_a_list_shows_how_late_the_replica_is(
     assert late > 0, "the replica is not late, so this file tests nothing"
 
 
-async def test_slices_are_not_older_either(api: httpx.AsyncClient) -> None:
+async def test_slices_are_never_older_than_the_requested_position(api: httpx.AsyncClient) -> None:
     _, order_id, _ = await place(api)
 
     async def completed() -> bool:
@@ -132,7 +132,7 @@ async def test_every_answer_to_a_write_has_a_position(api: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("path", [ORDERS, SLICES])
-async def test_a_position_that_is_none_or_beyond_the_log_is_refused(
+async def test_a_position_that_is_invalid_or_beyond_the_log_is_refused(
     api: httpx.AsyncClient, path: str
 ) -> None:
     for text in ("-1", "x", "1.0", "9223372036854775808"):
@@ -147,7 +147,7 @@ async def test_a_position_that_is_none_or_beyond_the_log_is_refused(
     assert error["details"]["end"] < 10**15
 
 
-async def test_a_list_is_503_with_where_it_stands_if_the_position_is_not_projected(
+async def test_a_list_is_503_with_its_position_if_the_requested_one_is_not_projected(
     api: httpx.AsyncClient, pair: Pair
 ) -> None:
     async with hold_projection(pair):

@@ -238,7 +238,7 @@ async def test_a_sequence_below_the_log_is_not_ready_and_the_printed_statement_r
         await until_ready(api, "/health/ready")
 
 
-async def test_a_row_far_ahead_of_the_sequence_is_a_notice_and_orders_go_on(
+async def test_a_row_far_ahead_of_the_sequence_is_a_notice_and_orders_are_accepted(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     (event,) = stored([order_created()])

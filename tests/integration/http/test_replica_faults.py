@@ -81,7 +81,7 @@ async def test_the_primary_itself_may_be_named(pair: Pair) -> None:
         await until_used(client)
 
 
-async def test_a_copy_that_is_a_server_of_its_own_is_not_read(pair: Pair) -> None:
+async def test_a_copy_that_is_an_independent_server_is_not_read(pair: Pair) -> None:
     """It has the cluster's identity and the log_id, and accepts writes of its own."""
     copy = Node(pair.primary.paths.home.parent / "copy", FAST)
     try:

@@ -80,7 +80,7 @@ async def test_events_are_sealed_while_they_come(api: httpx.AsyncClient) -> None
     assert proof.text.startswith("c2sp.org/tlog-proof@v1\nindex 0\n")
 
 
-async def test_what_is_not_there_is_404(api: httpx.AsyncClient) -> None:
+async def test_a_tile_or_proof_that_does_not_exist_is_404(api: httpx.AsyncClient) -> None:
     await api.post(BATCH, json=[order()])
     await sealed(api, 2)
     for path in ("0/000", "0/000.p/200", "0/001.p/1", "entries/001", "9/000", "x", "0/1", "0//000"):

@@ -67,7 +67,7 @@ def token_of(name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def module_conninfo(postgres: str, template_database: str) -> Iterator[str]:
-    """A database for this module alone: its halts stay in force."""
+    """A database for this module alone, because its halts stay in force."""
     with cloned_database(postgres, template_database) as conninfo:
         yield conninfo
 
@@ -143,7 +143,7 @@ async def test_the_right_is_checked_before_the_request(
         fault(response, 403, "FORBIDDEN")
 
 
-async def test_what_was_refused_was_not_stored(api: httpx.AsyncClient) -> None:
+async def test_a_refused_call_stores_nothing(api: httpx.AsyncClient) -> None:
     request = order()
     for path, body in ((ORDERS, request), (f"{ORDERS}/", request), (BATCH, [request])):
         response = await api.post(path, json=body, headers=token_of("reader"))
@@ -171,7 +171,7 @@ async def test_unknown_paths_and_wrong_methods_need_no_right(
         assert response.status_code == status
 
 
-async def test_what_needs_no_token_needs_no_right(api: httpx.AsyncClient) -> None:
+async def test_a_call_that_needs_no_token_needs_no_right(api: httpx.AsyncClient) -> None:
     for path in ("health", "health/ready", "docs", "docs/page.js", "openapi.json"):
         assert (await api.get(f"/pulse/{path}")).status_code in {
             200,

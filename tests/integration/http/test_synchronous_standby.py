@@ -60,7 +60,7 @@ async def test_a_process_starts_and_refuses_orders_until_a_standby_is_required(
     assert (await until_accepted(api, request)).status_code == 201
 
 
-async def test_names_that_are_emptied_refuse_the_next_order_and_store_nothing(
+async def test_after_the_standby_names_are_emptied_the_next_order_is_refused_and_not_stored(
     pair: Pair, api: httpx.AsyncClient
 ) -> None:
     await pair.configure(NAMES, "*")
@@ -79,7 +79,7 @@ async def test_names_that_are_emptied_refuse_the_next_order_and_store_nothing(
         assert (await until_accepted(api, request)).status_code == 201
 
 
-async def test_an_order_whose_commit_was_let_go_is_not_acknowledged(
+async def test_an_order_whose_commit_was_released_without_a_standby_is_not_acknowledged(
     pair: Pair, api: httpx.AsyncClient
 ) -> None:
     """Postgres answers the commits that wait for a standby once none is required any more."""
@@ -106,7 +106,7 @@ async def test_an_order_whose_commit_was_let_go_is_not_acknowledged(
     await until(waits, "the commit waits for the standby")
     await pair.configure(NAMES, "")
     assert (await posting).status_code == 503
-    assert key in await stored_keys(pair), "the commit was not let go, so this tests nothing"
+    assert key in await stored_keys(pair), "the commit was not released, so this tests nothing"
     assert (await post(api, request)).status_code == 503
     await asyncio.to_thread(pair.replica.start)
     await pair.until_streaming()

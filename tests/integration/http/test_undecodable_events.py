@@ -47,7 +47,7 @@ def nested(levels: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("topic", ["pulse.domain:OrderCreated", "elsewhere:Thing"])
-async def test_whatever_an_event_holds_the_log_and_the_history_can_be_read(
+async def test_the_log_and_the_history_can_be_read_whatever_an_event_contains(
     module_api: httpx.AsyncClient, module_conninfo: str, state: Any, topic: str
 ) -> None:
     (created,) = stored([order_created(f"sound {uuid4()}")])

@@ -91,7 +91,7 @@ class TestControlWithoutTheLock(TestNonInterleaving):
 
 @contextmanager
 def appends_begin_together(conninfo: str, connection: psycopg.Connection) -> Iterator[None]:
-    """Blocks the first two appends, and lets them go at the same moment."""
+    """Blocks the first two appends, and releases them at the same moment."""
     with psycopg.connect(conninfo) as blocking:
         blocking.execute("LOCK TABLE stored_events IN SHARE MODE")
 

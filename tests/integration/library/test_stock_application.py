@@ -43,7 +43,7 @@ def folded(order: Order | None, events: Iterable[Event]) -> Order | None:
     return order
 
 
-def test_its_repository_gives_the_order_that_pulse_folds_at_any_version(
+def test_the_librarys_repository_gives_the_order_that_pulse_folds_at_any_version(
     conninfo: str, pulse_recorder: LibraryRecorder
 ) -> None:
     created = order_created()
@@ -60,7 +60,7 @@ def test_its_repository_gives_the_order_that_pulse_folds_at_any_version(
             repository.get(uuid4(), projector_func=folded)
 
 
-def test_its_notification_log_has_everything_in_order(
+def test_the_librarys_notification_log_has_every_event_in_order(
     conninfo: str, pulse_recorder: LibraryRecorder
 ) -> None:
     created = orders_created(12)
@@ -78,7 +78,7 @@ def test_its_notification_log_has_everything_in_order(
         assert [item.id for item in selected] == [10, 11, 12]
 
 
-def test_it_continues_an_order_and_pulse_reads_on(
+def test_the_library_continues_an_order_and_pulse_reads_its_events(
     conninfo: str, pulse_recorder: LibraryRecorder
 ) -> None:
     created = order_created()

@@ -70,7 +70,7 @@ class CheckpointingReader:
         self._recorder = recorder
 
     def poll(self) -> bool:
-        """Read on, as far as the log goes now; whether there was anything."""
+        """Read up to the current end of the log; returns whether there were events."""
         last = self.seen[-1] if self.seen else 0
         read = self._recorder.select_notifications(last, 500, inclusive_of_start=False)
         self.seen += [notification.id for notification in read]
@@ -86,7 +86,7 @@ def everything(connection: psycopg.Connection) -> list[tuple[object, ...]]:
     return connection.execute("SELECT * FROM stored_events ORDER BY notification_id").fetchall()
 
 
-def test_it_leaves_the_table_and_its_indexes_as_they_are(
+def test_the_librarys_recorder_leaves_the_table_and_its_indexes_as_they_are(
     conninfo: str, connection: psycopg.Connection
 ) -> None:
     before = layout(connection)
@@ -96,7 +96,7 @@ def test_it_leaves_the_table_and_its_indexes_as_they_are(
     assert len([row for row in before if row[0] == "index"]) == 2
 
 
-def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
+def test_the_library_and_pulse_read_and_continue_each_others_streams(
     conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
     ours = pulse_recorder
@@ -117,7 +117,7 @@ def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
     assert all(row[5] is not None for row in everything(connection))  # recorded_at
 
 
-def test_its_subscription_receives_events_of_pulse(
+def test_the_librarys_subscription_receives_events_of_pulse(
     conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
     with (
@@ -153,7 +153,7 @@ def missed_of_two(
     reader: CheckpointingReader,
     connection: psycopg.Connection,
 ) -> list[int]:
-    """One takes its id and is blocked, another writes if it can, a reader reads, all go on."""
+    """`slow` takes an id and is blocked, `fast` writes if it can, the reader reads, all resume."""
     connection.execute(_BLOCKED)
     with psycopg.connect(connection.info.dsn, autocommit=True) as holding:
         holding.execute("SELECT pg_advisory_lock(4711)")

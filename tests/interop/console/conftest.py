@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def pages(browser: Browser, console: PulseProcess) -> Iterator[Pages]:
-    """Opens pages with options; on exit checks that none did what none may do."""
+    """Opens pages with options; on exit checks that none had a problem (see `Pages`)."""
     opened = Pages(browser, f"http://127.0.0.1:{console.port}")
     yield opened
     opened.close()

@@ -47,7 +47,7 @@ def events_of_an_hour(now: datetime) -> list[tuple[datetime, Event]]:
 
 @pytest.fixture(scope="module")
 def busy_hour(module_database_url: str) -> None:
-    """A log with an hour of orders, before any process has counted it."""
+    """A log with an hour of orders that no process has projected yet."""
     with psycopg.connect(module_database_url) as owner, owner.cursor() as cursor:
         rows = [
             (

@@ -43,13 +43,13 @@ def test_each_page_can_be_read_without_scripts(pages: Pages) -> None:
         assert not page.locator("[data-controls]").is_visible(), path
 
 
-def test_in_one_process_a_browser_is_led_to_the_console(page: Page) -> None:
+def test_in_one_process_a_browser_is_redirected_to_the_console(page: Page) -> None:
     page.goto("/")
     assert page.url.endswith("/console")
     assert page.title() == "Overview · Pulse"
 
 
-def test_programs_get_the_error_that_they_always_got_at_the_root(console: PulseProcess) -> None:
+def test_programs_get_404_at_the_root(console: PulseProcess) -> None:
     for headers in ({}, {"accept": "*/*"}, {"accept": "application/json"}):
         answer = httpx.get(base_of(console), headers=headers, trust_env=False)
         assert answer.status_code == 404

@@ -51,7 +51,7 @@ def refreshes_of(page: Page) -> list[str]:
 
 
 def until_shown(page: Page, text: str) -> None:
-    """Refresh until the region of events has this text: projections and workers need a moment."""
+    """Refresh until the region of events has this text: projection and workers take some time."""
     for _ in range(20):
         refresh(page)
         with contextlib.suppress(AssertionError):
@@ -115,7 +115,9 @@ def test_a_filter_that_is_being_changed_is_left_alone(console: PulseProcess, pag
     expect(page.get_by_label("After position")).to_have_value("12")
 
 
-def test_a_paused_page_asks_for_nothing_until_it_goes_on(console: PulseProcess, page: Page) -> None:
+def test_a_paused_page_sends_no_request_until_it_is_resumed(
+    console: PulseProcess, page: Page
+) -> None:
     opened(page)
     refresh(page)
     refreshes = refreshes_of(page)
@@ -163,7 +165,7 @@ def let_a_refresh_be_answered(page: Page) -> None:
     page.evaluate("() => fetch('/console/static/icon.svg').then(r => r.text())")
 
 
-def test_failing_answers_are_retried_less_and_less_often(pages: Pages, page: Page) -> None:
+def test_failing_answers_are_retried_with_backoff(pages: Pages, page: Page) -> None:
     pages.expect_problem("503")
     opened(page)
     page.route(re.compile(LOG), lambda route: route.fulfill(status=503))
@@ -237,7 +239,7 @@ def test_a_page_whose_session_has_ended_says_so_with_a_link(pages: Pages, page: 
     assert len(refreshes) == 1
 
 
-def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_seen(
+def test_a_hidden_tab_sends_no_request_and_refreshes_when_it_is_shown(
     console: PulseProcess, page: Page
 ) -> None:
     opened(page)
@@ -255,7 +257,7 @@ def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_seen(
 
 
 @pytest.mark.usefixtures("some_orders")
-def test_times_are_ages_that_go_on_with_the_time_in_the_title(page: Page) -> None:
+def test_times_are_shown_as_ages_that_advance_with_the_time_in_the_title(page: Page) -> None:
     opened(page)
     page.get_by_role("button", name="Pause").click()
     time = page.locator("[data-live=events] time").first

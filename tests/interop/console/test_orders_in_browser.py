@@ -151,7 +151,7 @@ def test_a_fault_is_announced_at_its_field(page: Page, pages: Pages) -> None:
     assert serious_findings(page) == []
 
 
-def test_the_box_opens_an_order(page: Page, console: PulseProcess) -> None:
+def test_the_search_box_opens_an_order(page: Page, console: PulseProcess) -> None:
     key = f"{uuid4()} with blanks"
     (order_id,) = place(console, key)
     page.goto(LIST)

@@ -19,7 +19,7 @@ class Blocked(Exception):
 
 
 class Later(Exception):
-    """The statement must be executed so many seconds later."""
+    """The statement must be executed `seconds` later."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

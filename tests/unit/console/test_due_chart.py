@@ -1,4 +1,4 @@
-"""The chart of the slices of the next hour: a bar a minute, halted parts, and a label."""
+"""The chart of the slices of the next hour: one bar per minute, halted parts, and a label."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -62,10 +62,10 @@ def test_minutes_outside_the_hour_are_not_drawn(minute: int) -> None:
     assert heights(drawn(counted(minute, 1)), "due") == []
 
 
-def test_the_title_of_a_bar_has_its_numbers() -> None:
+def test_the_title_of_a_bar_has_its_counts() -> None:
     (title,) = drawn(counted(3, 1_234, 5)).iter("title")
     assert title.text == "06:33 UTC: 1,234 slices, 12,340 shares, 5 slices halted"
 
 
-def test_no_attribute_is_a_style() -> None:
+def test_the_chart_has_no_style_attribute() -> None:
     assert not re.search(r"\sstyle=|<style", str(due_chart([counted(0, 1)], NOON)))

@@ -78,7 +78,7 @@ SCHEDULED = slices_scheduled(CREATED)
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, msgspec.Struct) else "",
 )
-def test_an_event_is_summed_up_with_who_caused_it(event: Event, actor: str, summary: str) -> None:
+def test_the_summary_of_an_event_names_its_author(event: Event, actor: str, summary: str) -> None:
     row = event_row(entry_of(event), whole=True)
     assert summary in row.summary
     assert row.actor
@@ -95,7 +95,7 @@ def test_an_event_is_summed_up_with_who_caused_it(event: Event, actor: str, summ
     ],
     ids=lambda value: value["scope"] if isinstance(value, dict) else "",
 )
-def test_a_halt_is_summed_up_by_its_target_with_who_set_it(
+def test_the_summary_of_a_halt_has_its_target_and_author(
     target: dict[str, Any], summary: str
 ) -> None:
     event = msgspec.structs.replace(halted(1), halted_by="ops", reason="outage", **target)
@@ -113,7 +113,7 @@ def test_an_event_with_unexpected_content_is_shown_as_it_is(
     assert row.summary == ""
 
 
-def test_json_is_cut_in_a_list_and_whole_alone() -> None:
+def test_json_is_cut_in_a_list_and_complete_for_a_single_event() -> None:
     event = unreadable("other:Thing", text="x" * 5_000)
     listed, alone = event_row(event, whole=False), event_row(event, whole=True)
     assert (len(listed.json), listed.cut) == (MAX_JSON_CHARACTERS, True)

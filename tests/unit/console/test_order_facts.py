@@ -57,7 +57,7 @@ def values(facts: list[Fact]) -> dict[str, Any]:
     return {fact.label: fact.value for fact in facts}
 
 
-def test_the_request_is_listed_with_links_to_the_list() -> None:
+def test_requested_values_are_listed_with_links_to_the_list() -> None:
     created = order_created("k", timestamp=AT, instrument="NSE:M&M", placed_by="oms")
 
     facts = facts_of(created, view(created).window)
@@ -77,7 +77,7 @@ def test_the_request_is_listed_with_links_to_the_list() -> None:
     }
 
 
-def test_a_start_and_a_policy_that_were_asked_for_are_listed() -> None:
+def test_a_requested_start_and_policy_are_listed() -> None:
     starts_at = AT + timedelta(hours=1)
     created = order_created(
         timestamp=AT,

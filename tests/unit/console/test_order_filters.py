@@ -33,7 +33,7 @@ def test_filters_become_the_query_of_the_api() -> None:
     assert str(query.created_from) == "2026-01-05 03:45:00+00:00"
 
 
-def test_a_key_is_sought_in_its_scope() -> None:
+def test_a_key_is_looked_up_in_its_scope() -> None:
     internal = read_filters(b"order_unique_key=a+b&key_scope=")
     scoped = read_filters(b"order_unique_key=a+b&key_scope=https%3A%2F%2Fi%7Calice")
 

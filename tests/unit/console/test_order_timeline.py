@@ -78,7 +78,7 @@ def test_the_raw_event_is_json_over_several_lines() -> None:
     assert '"order_unique_key": "k"' in step.raw
 
 
-def test_a_long_history_is_without_its_json() -> None:
+def test_a_long_history_omits_the_json() -> None:
     created = order_created("k", timestamp=AT)
     history = [entry(created, position, AT) for position in range(MAX_RAW + 1)]
 

@@ -51,7 +51,7 @@ def terms(**changes: Any) -> SplitTerms:
 
 
 def slices_of(of: SplitTerms, *states: SliceState) -> list[SliceView]:
-    """Its slices with these states; the others are SCHEDULED."""
+    """The order's slices with these states; the others are SCHEDULED."""
     slices = split(of, splitter_version_for(of.sessions))
     return [
         SliceView(
@@ -236,7 +236,7 @@ def test_quantities_are_labelled_with_round_numbers() -> None:
     assert {"0", "200M", "400M"} <= set(labels(drawn(slices_of(of), of)))
 
 
-def test_a_hundred_slices_remain_apart() -> None:
+def test_the_marks_of_a_hundred_slices_do_not_overlap() -> None:
     of = terms(num_splits=100, total_quantity=100_000, duration_minutes=375)
 
     chart = drawn(slices_of(of), of)

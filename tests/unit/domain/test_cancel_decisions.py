@@ -144,6 +144,7 @@ def test_an_order_with_nothing_left_is_refused_with_its_quantities(
     refusal = given_events(*history).when(CANCEL).then_refused(NothingToCancel)
     assert refusal.order_id == CREATED.originator_id
     assert refusal.quantities == quantities
+    assert refusal.why == why
     assert str(refusal) == f"this order cannot be cancelled: {why}"
 
 

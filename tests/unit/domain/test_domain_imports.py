@@ -33,7 +33,7 @@ def test_importing_the_domain_loads_only_the_standard_library_msgspec_and_itself
     assert [name for name in loaded if name.partition(".")[0] not in allowed] == []
 
 
-def test_importing_the_domain_loads_no_other_room_of_pulse() -> None:
+def test_importing_the_domain_loads_no_other_package_of_pulse() -> None:
     own = [name for name in modules_loaded_by_the_domain() if name.startswith("pulse.")]
     others = [n for n in own if n != "pulse.errors" and not n.startswith("pulse.domain")]
     assert others == []

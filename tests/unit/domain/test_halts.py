@@ -27,14 +27,16 @@ from pulse.domain import (
     SlicesExpired,
     SlicesReleased,
     Trace,
+    decide,
     decide_halt,
     evolve,
     evolve_halts,
+    fold,
     fold_halts,
     order_id_for,
     release_due,
 )
-from tests.support.events import order_created
+from tests.support.events import order_created, slices_scheduled
 
 T0: Final = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
 API: Final = RecordedBy(component="api", instance="api-1", code_version="0.1.0")
@@ -140,7 +142,7 @@ def test_lifting_one_halt_leaves_the_others_in_force() -> None:
 
 def test_an_unknown_halt_cannot_be_lifted() -> None:
     unknown = uuid4()
-    with pytest.raises(HaltNotFound, match="no halt has this id") as refused:
+    with pytest.raises(HaltNotFound, match=r"^no halt has this id$") as refused:
         decide_halt(resuming(unknown), halted(ALL))
     assert refused.value.halt_id == str(unknown)
 
@@ -173,7 +175,7 @@ def test_without_halts_nothing_is_covered() -> None:
         (order_created(), "version 0"),
     ],
 )
-def test_an_event_of_another_place_cannot_follow(event: Event, why: str) -> None:
+def test_an_event_that_is_not_the_next_one_of_halts_is_refused(event: Event, why: str) -> None:
     with pytest.raises(HistoryBroken, match=why):
         evolve_halts(Halts(), event)
 
@@ -279,12 +281,23 @@ def test_a_slice_of_a_halted_order_is_not_released_but_expires(target: HaltTarge
     assert isinstance(expired, SlicesExpired)
 
 
+@pytest.mark.parametrize("target", [ALL, TCS, DESK], ids=lambda target: target.scope)
+def test_an_order_decides_by_its_own_instrument_and_caller(target: HaltTarget) -> None:
+    created = order_created(
+        "ouk_1", timestamp=T0, instrument="NSE:TCS", placed_by="desk", release=True
+    )
+    order = fold([created, slices_scheduled(created)])
+    assert order is not None
+    assert decide(release(0, halted(INFY, ALGO)), order) != ()
+    assert decide(release(0, halted(target)), order) == ()
+
+
 def test_a_slice_of_an_order_that_no_halt_covers_is_released() -> None:
     (released,) = release_due(release(0, halted(INFY, ALGO)), due_order())
     assert isinstance(released, SlicesReleased)
 
 
-def test_what_no_type_allows_is_a_bug() -> None:
+def test_an_unknown_scope_or_command_raises_assertion_error() -> None:
     unknown: Any = "SECTOR"
     with pytest.raises(AssertionError, match="SECTOR"):
         HaltTarget(scope=unknown).covers("NSE:TCS", "desk")

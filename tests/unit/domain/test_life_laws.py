@@ -43,7 +43,7 @@ from tests.support.releases import check_release_times, limits_of, release_times
 
 ANY: Final = settings(max_examples=60, deadline=None)
 DELAYS: Final = (0.25, 1.0, 5.0, 60.0)
-MOST_AT_ONCE: Final = 3
+MAX_SLICES_PER_SECOND: Final = 3
 """Of 100 slices in a minute, each within 30 % of an interval of its place, 3 fit in a second."""
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 AUTHOR: Final = RecordedBy(component="test", instance="test-1", code_version="0.1.0")
@@ -162,7 +162,7 @@ def test_an_event_settles_the_next_slices_and_changes_no_settled_one(
 
 @ANY
 @given(lives(), st.data())
-def test_no_event_of_a_life_follows_a_second_time(
+def test_no_event_of_a_life_can_be_applied_twice(
     history: tuple[Event, ...], data: st.DataObject
 ) -> None:
     event = data.draw(st.sampled_from(history))
@@ -248,7 +248,7 @@ def with_releases(
     max_delay_seconds: float,
     until: datetime = NEVER,
 ) -> tuple[Event, ...]:
-    """The history after a releaser that looks at the order as soon as it is due, in this time."""
+    """The history after a releaser that decides as soon as the order is due, in this time."""
     order, events = whole(history), list(history)
     while order.due_at is not None and order.due_at < until:
         (event,) = decide(release_at(max(since, order.due_at), max_delay_seconds), order)
@@ -270,7 +270,7 @@ def test_without_an_outage_every_slice_is_released_at_its_time(
 
 @ANY
 @given(split_orders(), st.sampled_from(DELAYS), st.data())
-def test_after_an_outage_only_what_expired_in_it_is_lost_and_nothing_comes_in_a_burst(
+def test_after_an_outage_only_slices_that_expired_in_it_are_lost_without_a_burst(
     history: tuple[Event, ...], max_delay_seconds: float, data: st.DataObject
 ) -> None:
     order = whole(history)
@@ -288,4 +288,4 @@ def test_after_an_outage_only_what_expired_in_it_is_lost_and_nothing_comes_in_a_
     assert expired == {number for number, limit in limits.items() if limit <= outage_ends}
     check_release_times(history, order.slices, max_delay_seconds)
     at_once = Counter(release_times(history).values())
-    assert max(at_once.values(), default=0) <= MOST_AT_ONCE
+    assert max(at_once.values(), default=0) <= MAX_SLICES_PER_SECOND

@@ -182,7 +182,7 @@ def split_of(claimed_first: datetime, max_split_delay_seconds: float) -> SplitOr
 
 
 def place_with(**changes: object) -> PlaceOrder:
-    """With these fields of the spec or of its split_config changed."""
+    """The command with these fields of the spec or of its split_config changed."""
     config = {name: changes.pop(name) for name in CONFIG_FIELDS if name in changes}
     split_config = msgspec.structs.replace(PLACE.spec.split_config, **config)
     spec = msgspec.structs.replace(PLACE.spec, split_config=split_config, **changes)
@@ -270,7 +270,7 @@ def test_any_order_once_placed_is_the_same_when_placed_again(command: PlaceOrder
 
 @settings(max_examples=100, deadline=None)
 @given(place_orders())
-def test_an_order_keeps_all_that_was_asked_for(command: PlaceOrder) -> None:
+def test_an_order_keeps_every_requested_value(command: PlaceOrder) -> None:
     order = fold(decide(command, None))
     assert order is not None
     assert order.spec == command.spec
@@ -356,7 +356,7 @@ MICROSECOND = timedelta(microseconds=1)
             T0 + seconds(601),
             300,
             "claimed 601.0 s after its creation, when its window of 10 min had ended",
-            id="after both: the window's end is told first",
+            id="after both: the window's end is the reason",
         ),
     ],
 )
@@ -480,16 +480,16 @@ def test_an_order_in_progress_for_too_long_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout_seconds", "told"), [(300, "300 s"), (0.5, "0.5 s"), (86400.0, "86400 s")]
+    ("timeout_seconds", "limit"), [(300, "300 s"), (0.5, "0.5 s"), (86400.0, "86400 s")]
 )
-def test_a_timed_out_order_tells_who_held_it_and_for_how_long(
-    timeout_seconds: float, told: str
+def test_a_timed_out_order_has_its_worker_and_how_long_the_worker_held_it(
+    timeout_seconds: float, limit: str
 ) -> None:
     order = fold([CREATED, msgspec.structs.replace(GIVEN_UP, timeout_seconds=timeout_seconds)])
     assert order is not None
     assert order.failure_reason == TIMED_OUT == "TIMED_OUT"
     assert order.failure_message == (
-        f"claimed by worker-1 and not split within {told}; "
+        f"claimed by worker-1 and not split within {limit}; "
         "place it again under a new key if it is still wanted"
     )
 
@@ -503,7 +503,7 @@ def test_a_timed_out_order_tells_who_held_it_and_for_how_long(
     [SPLIT, split_of(T0 + seconds(9999), 1), TIME_OUT],
     ids=["late worker", "worker too late", "monitor"],
 )
-def test_whoever_comes_after_the_outcome_causes_nothing(outcome: Event, late: Command) -> None:
+def test_a_command_after_the_outcome_causes_no_event(outcome: Event, late: Command) -> None:
     given_events(CREATED, outcome).when(late).then()
 
 
@@ -513,12 +513,12 @@ def test_a_finished_order_asks_for_no_splitter() -> None:
 
 
 @pytest.mark.parametrize("command", [SPLIT, TIME_OUT], ids=["split", "time out"])
-def test_there_is_nothing_to_do_where_no_order_was_placed(command: Command) -> None:
+def test_a_worker_command_without_an_order_is_refused(command: Command) -> None:
     refusal = given_events().when(command).then_refused(OrderNotPlaced)
     assert str(refusal) == "there is no order in this stream"
 
 
-def test_a_command_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+def test_an_unknown_command_raises_assertion_error() -> None:
     with pytest.raises(AssertionError, match="'a command'"):
         decide(cast("Command", "a command"), None)
 

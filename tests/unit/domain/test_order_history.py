@@ -1,4 +1,4 @@
-"""An order is what its events tell, and a history that does not follow is refused."""
+"""An order is the fold of its events, and an invalid history is refused."""
 
 from datetime import timedelta
 from typing import cast
@@ -79,7 +79,7 @@ def test_an_empty_history_is_no_order() -> None:
 
 @ANY
 @given(histories("PENDING"))
-def test_a_created_order_is_pending_with_all_that_was_asked_for(
+def test_a_created_order_is_pending_with_every_requested_value(
     history: tuple[OrderCreated],
 ) -> None:
     (created,) = history
@@ -151,7 +151,7 @@ def test_an_outcome_changes_nothing_but_the_outcome(history: tuple[OrderCreated,
                 ),
             )
         case _:
-            pytest.fail("this event is no outcome")
+            pytest.fail("this event is not an outcome")
     assert whole(history) == expected
 
 
@@ -170,7 +170,7 @@ def test_an_order_is_created_once_and_first(
 
 @ANY
 @given(outcomes(), st.sampled_from((0, 2, 3)))
-def test_a_creation_stands_at_version_one(
+def test_a_creation_at_another_version_than_one_is_refused(
     history: tuple[OrderCreated, Event], version: int
 ) -> None:
     with pytest.raises(
@@ -181,19 +181,19 @@ def test_a_creation_stands_at_version_one(
 
 @ANY
 @given(outcomes())
-def test_no_outcome_comes_without_an_order(history: tuple[OrderCreated, Event]) -> None:
+def test_an_outcome_without_an_order_is_refused(history: tuple[OrderCreated, Event]) -> None:
     with pytest.raises(HistoryBroken, match="does not follow the order's last event"):
         fold(history[1:])
 
 
 @ANY
 @given(outcomes(), st.sampled_from((0, 1, 3, 4)))
-def test_an_outcome_follows_without_gap_or_overlap(
+def test_an_outcome_at_another_version_than_the_next_is_refused(
     history: tuple[OrderCreated, Event], version: int
 ) -> None:
     created, outcome = history
-    told = f"{type(outcome).__name__} at version {version} of order {created.originator_id} does"
-    with pytest.raises(HistoryBroken, match=told):
+    message = f"{type(outcome).__name__} at version {version} of order {created.originator_id} does"
+    with pytest.raises(HistoryBroken, match=message):
         fold((created, at_version(outcome, version)))
 
 
@@ -216,7 +216,7 @@ def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> 
     assert order.created_at == history[0].timestamp
 
 
-def test_a_state_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+def test_an_unknown_state_raises_assertion_error() -> None:
     order = msgspec.structs.replace(whole((order_created(),)), state=cast("OrderState", "a state"))
     with pytest.raises(AssertionError, match="a state"):
         _ = order.quantities
@@ -247,7 +247,7 @@ def test_a_creation_of_class_version_2_has_a_window_from_its_creation_on() -> No
     assert state == second
 
 
-def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+def test_an_unknown_event_raises_assertion_error() -> None:
     with pytest.raises(AssertionError, match="an event"):
         evolve(None, cast("Event", "an event"))
     with pytest.raises(AssertionError):
@@ -256,7 +256,9 @@ def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
 
 @ANY
 @given(histories())
-def test_the_creation_alone_tells_the_terms_of_the_schedule(history: tuple[Event, ...]) -> None:
+def test_the_creation_alone_determines_the_terms_of_the_schedule(
+    history: tuple[Event, ...],
+) -> None:
     created = history[0]
     assert isinstance(created, OrderCreated)
     assert created.terms == whole(history).terms

@@ -37,7 +37,7 @@ CODES = {
     "split_config.duration_minutes": "INVALID_SPLIT_CONFIG",
     "split_config.randomize": "INVALID_SPLIT_CONFIG",
 }
-"""The contract's table, written afresh."""
+"""The contract's table, written again."""
 
 JSON_TYPES = {
     "null": "null",
@@ -48,7 +48,7 @@ JSON_TYPES = {
     "an array": "[7]",
     "an object": '{"a":7}',
 }
-"""A JSON text of each type, by the name that refusals call it."""
+"""A JSON text of each type, by its name in refusals."""
 
 RIGHT_TYPES = {
     "order_unique_key": "a string",
@@ -74,7 +74,7 @@ def refusal_of(body: Any) -> OrderRefused:
 
 
 def with_field(field: str, value: object) -> dict[str, Any]:
-    """The good body with one field changed; a dotted one lies in split_config."""
+    """The good body with one field changed; a dotted one is in split_config."""
     outer, _, inner = field.partition(".")
     if inner:
         return GOOD | {outer: GOOD[outer] | {inner: value}}
@@ -117,7 +117,7 @@ def test_a_missing_field_is_named(field: str) -> None:
     assert str(refusal) == f"{field} is missing: expected this required field"
 
 
-def test_randomize_is_true_where_nothing_is_said() -> None:
+def test_randomize_is_true_by_default() -> None:
     assert parsed(without("split_config.randomize")).split_config.randomize is True
 
 
@@ -129,7 +129,7 @@ def test_an_empty_request_is_refused() -> None:
     ("body", "problem"),
     [(None, "null"), ([], "an array"), ("x", "a string"), (7, "a whole number")],
 )
-def test_what_is_no_object_is_refused(body: object, problem: str) -> None:
+def test_a_request_that_is_not_an_object_is_refused(body: object, problem: str) -> None:
     refusal = refusal_of(body)
     assert (refusal.code, refusal.field) == ("INVALID_REQUEST", None)
     assert str(refusal) == f"the body is {problem}: expected a JSON object"
@@ -155,12 +155,12 @@ def test_a_repeated_field_is_refused_and_named(field: str) -> None:
         assert str(caught.value) == f"{field} is repeated: expected the field once"
 
 
-def test_a_value_that_reads_like_a_name_repeats_none() -> None:
+def test_a_value_that_looks_like_a_field_name_is_not_a_repeated_field() -> None:
     assert_accepted("order_unique_key", "side")
     assert_accepted("order_unique_key", '","side":"SELL","side":"')
 
 
-def test_a_body_that_is_no_json_cannot_be_read() -> None:
+def test_a_body_that_is_not_json_cannot_be_read() -> None:
     for body in (b"", b"{", b"\xff", json.dumps(GOOD).encode() + b"{}"):
         with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
             parse_order_request(body)
@@ -190,7 +190,7 @@ def test_nothing_is_coerced_from_another_json_type(field: str, json_type: str) -
 @pytest.mark.parametrize(
     "field", ["total_quantity", "split_config.num_splits", "split_config.duration_minutes"]
 )
-def test_what_only_looks_like_a_whole_number_is_none(field: str, text: str) -> None:
+def test_a_value_that_only_looks_like_a_whole_number_is_refused(field: str, text: str) -> None:
     body = json.dumps(with_field(field, "HERE")).replace('"HERE"', text)
     with pytest.raises(OrderRefused) as caught:
         parse_order_request(body.encode())
@@ -198,7 +198,7 @@ def test_what_only_looks_like_a_whole_number_is_none(field: str, text: str) -> N
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", "false"])
-def test_only_true_and_false_are_true_or_false(value: object) -> None:
+def test_only_true_and_false_are_booleans(value: object) -> None:
     assert refusal_of(with_field("split_config.randomize", value)).code == "INVALID_SPLIT_CONFIG"
 
 
@@ -222,7 +222,7 @@ def test_a_key_of_another_length_is_refused(length: int, problem: str) -> None:
 
 
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS, ids=lambda c: f"U+{ord(c):04X}")
-def test_a_key_with_a_control_character_is_refused_wherever_it_stands(character: str) -> None:
+def test_a_key_with_a_control_character_at_any_position_is_refused(character: str) -> None:
     for key in (character, f"{character}k", f"k{character}", f"k{character}k"):
         assert_refused("order_unique_key", key, "has the wrong format")
 
@@ -270,7 +270,7 @@ def test_a_stored_order_keeps_a_key_that_a_new_one_may_no_longer_have(key: str) 
         (place_order(duration_minutes=0), "INVALID_SPLIT_CONFIG"),
     ],
 )
-def test_a_stored_order_keeps_the_rules_that_every_order_was_accepted_by(
+def test_a_stored_order_that_breaks_a_rule_of_every_release_is_refused(
     stored: PlaceOrder, code: str
 ) -> None:
     with pytest.raises(OrderRefused) as caught:
@@ -393,7 +393,7 @@ def test_a_number_of_split_config_lies_within_its_range(
 
 
 @pytest.mark.parametrize("randomize", [True, False])
-def test_randomisation_is_as_asked_for(randomize: object) -> None:
+def test_the_requested_randomisation_is_kept(randomize: object) -> None:
     assert_accepted("split_config.randomize", randomize)
 
 
@@ -403,7 +403,7 @@ START_AT_EXPECTED = "an RFC 3339 time with its offset from UTC, such as 2026-03-
 
 
 @pytest.mark.parametrize("field", ["start_at", "session_policy"])
-def test_what_is_not_asked_for_is_null(field: str) -> None:
+def test_a_start_and_policy_that_are_not_given_are_null(field: str) -> None:
     assert getattr(parsed(GOOD).split_config, field) is None
     assert getattr(parsed(with_field(f"split_config.{field}", None)).split_config, field) is None
 
@@ -446,14 +446,14 @@ def test_a_start_is_kept_in_utc_and_the_same_instant_is_the_same_order(
         (["2026-03-02T03:45:00Z"], "is an array"),
     ],
 )
-def test_what_is_no_time_with_an_offset_is_refused(value: object, problem: str) -> None:
+def test_a_start_that_is_not_a_time_with_an_offset_is_refused(value: object, problem: str) -> None:
     refusal = refusal_of(with_field("split_config.start_at", value))
     assert (refusal.code, refusal.field) == ("INVALID_SPLIT_CONFIG", "split_config.start_at")
     assert str(refusal) == f"split_config.start_at {problem}: expected {START_AT_EXPECTED}"
 
 
 @pytest.mark.parametrize("policy", SESSION_POLICIES)
-def test_a_policy_is_as_asked_for(policy: str) -> None:
+def test_the_requested_policy_is_kept(policy: str) -> None:
     assert_accepted("split_config.session_policy", policy)
 
 
@@ -474,7 +474,7 @@ def test_an_unknown_policy_is_refused(value: object, problem: str) -> None:
     assert str(refusal) == f"split_config.session_policy {problem}: expected {expected}"
 
 
-def test_neither_may_be_repeated() -> None:
+def test_a_repeated_start_or_policy_is_refused() -> None:
     for field in ("start_at", "session_policy"):
         body = json.dumps(with_field(f"split_config.{field}", None))
         twice = body.replace(f'"{field}": null', f'"{field}": null, "{field}": null')
@@ -484,7 +484,7 @@ def test_neither_may_be_repeated() -> None:
         assert "is repeated" in str(caught.value)
 
 
-def test_an_order_that_asks_for_neither_is_encoded_without_them() -> None:
+def test_an_order_without_start_and_policy_is_encoded_without_the_fields() -> None:
     encoded = msgspec.json.encode(parsed(GOOD))
     assert b"start_at" not in encoded
     assert b"session_policy" not in encoded

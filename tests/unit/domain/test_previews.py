@@ -41,7 +41,7 @@ def parsed(body: Any) -> PreviewRequest:
 
 
 @given(place_orders(), st.integers(0, 57))
-def test_it_has_the_slices_that_a_worker_appends(command: PlaceOrder, seconds: int) -> None:
+def test_a_preview_has_the_slices_that_a_worker_appends(command: PlaceOrder, seconds: int) -> None:
     (created,) = decide(command, None)
     claimed_at = command.at + timedelta(seconds=seconds)
     split = SplitOrder(
@@ -56,7 +56,7 @@ def test_it_has_the_slices_that_a_worker_appends(command: PlaceOrder, seconds: i
     previewed = preview(command)
     assert previewed.slices == scheduled.slices
     assert previewed.split_seed == command.split_seed
-    assert previewed.created_at == command.at
+    assert previewed.created_at == previewed.updated_at == command.at
     assert previewed.window.starts_at == previewed.slices[0].scheduled_at
     assert previewed.window.ends_at == previewed.slices[-1].scheduled_at
     assert preview(command) == previewed
@@ -116,7 +116,7 @@ def test_an_invalid_preview_is_refused(changes: dict[str, Any], code: str, field
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
-def test_an_unknown_field_is_told_the_known_ones() -> None:
+def test_the_refusal_of_an_unknown_field_lists_the_known_ones() -> None:
     with pytest.raises(OrderRefused) as caught:
         parsed(BODY | {"seed": SEED})
     assert caught.value.expected == (

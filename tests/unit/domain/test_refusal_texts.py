@@ -78,7 +78,7 @@ def test_a_refusal_names_the_field_what_is_wrong_and_what_was_expected(
 
 
 @pytest.mark.parametrize("field", ORDER)
-def test_a_missing_field_is_told_as_missing(field: str) -> None:
+def test_a_missing_field_is_reported_as_missing(field: str) -> None:
     fields = {name: value for name, value in ORDER.items() if name != field}
     with pytest.raises(OrderRefused) as caught:
         parse_order_request(msgspec.json.encode(fields))

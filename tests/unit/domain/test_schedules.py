@@ -1,6 +1,6 @@
 """Every schedule keeps every rule, over the whole range of terms.
 
-Each rule is held twice: by its function in `pulse.domain.SCHEDULE_RULES`, and stated here afresh
+Each rule is checked twice: by its function in `pulse.domain.SCHEDULE_RULES`, and here again
 with fractions, so that a fault in the function would show.
 """
 
@@ -151,10 +151,10 @@ def test_the_same_terms_give_the_same_schedule(terms: SplitTerms) -> None:
 def test_the_schedule_is_a_function_of_the_stored_creation_alone(
     command: PlaceOrder, other: PlaceOrder
 ) -> None:
-    """Read back from JSON it is the same; who asked, for what and under which key is nothing."""
+    """Read back from JSON it is the same. Caller, instrument and key have no effect."""
     (created,) = decide(command, None)
     read_back = msgspec.json.decode(msgspec.json.encode(created), type=OrderCreated)
-    stranger = msgspec.structs.replace(
+    other_caller = msgspec.structs.replace(
         other,
         spec=msgspec.structs.replace(
             other.spec,
@@ -166,7 +166,7 @@ def test_the_schedule_is_a_function_of_the_stored_creation_alone(
         default_policy=command.default_policy,
         calendar=command.calendar,
     )
-    orders = [fold([created]), fold([read_back]), fold(decide(stranger, None))]
+    orders = [fold([created]), fold([read_back]), fold(decide(other_caller, None))]
     first, *rest = [schedule_of(order.terms) for order in orders if order is not None]
     assert rest == [first, first]
 
@@ -186,13 +186,15 @@ def test_another_seed_gives_another_schedule() -> None:
 
 @WHOLE_RANGE
 @given(split_terms(st.just(False)), st.integers(0, 2**64 - 1))
-def test_without_randomisation_the_seed_means_nothing(terms: SplitTerms, seed: int) -> None:
+def test_without_randomisation_the_seed_has_no_effect_on_the_schedule(
+    terms: SplitTerms, seed: int
+) -> None:
     assert schedule_of(msgspec.structs.replace(terms, seed=seed)) == schedule_of(terms)
 
 
 @WHOLE_RANGE
 @given(split_terms())
-def test_all_rules_together_find_nothing_to_say(terms: SplitTerms) -> None:
+def test_no_rule_finds_a_fault_in_a_schedule(terms: SplitTerms) -> None:
     check_schedule(terms, schedule_of(terms))
 
 

@@ -205,7 +205,7 @@ def test_a_second_outcome_is_refused(history: tuple[Event, ...], event: Event) -
 
 @pytest.mark.parametrize("event", [NEXT_TWO, EXPIRY, CANCEL], ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("version", [1, 3, 5])
-def test_an_event_follows_without_gap_or_overlap(event: Event, version: int) -> None:
+def test_an_event_at_another_version_than_the_next_is_refused(event: Event, version: int) -> None:
     event = altered(event, originator_version=version)
     assert refusal_of(GIVEN, event) == (
         f"{type(event).__name__} at version {version} of order {CREATED.originator_id} "

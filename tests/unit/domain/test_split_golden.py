@@ -1,4 +1,4 @@
-"""Schedules pinned for ever: no splitter version can change unseen.
+"""Schedules pinned for ever: every change of a splitter version is found.
 
 A stored order names its splitter version, so its slices can be derived again at any time and in
 any language. Never edit an entry; a new way to split is a new version with entries of its own.

@@ -1,7 +1,7 @@
-"""Randomised schedules truly vary, and no position is favoured.
+"""Randomised schedules truly vary, and no position is biased.
 
 The laws are `pulse.testing.SPLITTER_LAWS`. The seeds are fixed, so each test gives the same answer
-at every run; beside each threshold stands its false alarm rate: how often fresh seeds would break
+at every run; each threshold has its false alarm rate next to it: how often fresh seeds would break
 it if the splitter were perfect. Planted favourites show the power: what such a sample must find, it
 finds.
 """
@@ -72,7 +72,7 @@ def test_a_hundred_slices_keep_every_law(total_quantity: int) -> None:
     assert [list(law(hundred)) for law in SPLITTER_LAWS] == [[]] * len(SPLITTER_LAWS)
 
 
-# The power of the laws: favourites planted, and found
+# The power of the laws: planted biases are found
 
 
 def biased(place: int, shares: int = 0, microseconds: int = 0) -> Sample:
@@ -107,7 +107,7 @@ def test_a_bias_in_time_is_found_with_the_power_that_is_claimed(place: int, sign
     assert found.startswith(f"slice {place + 1} is {'+' if sign > 0 else '-'}0.0")
 
 
-def test_the_last_one_that_takes_the_rest_is_found_to_be_the_extreme_one() -> None:
+def test_a_last_slice_that_takes_the_rest_is_found_as_the_extreme_one() -> None:
     usual = sample(10_000, 10, last_takes_the_rest)
     largest, smallest = no_position_is_an_extreme_more_often(usual)
     assert [breach.partition("'")[0] for breach in every_position_is_alike(usual)][-1] == "slice 10"
@@ -115,8 +115,10 @@ def test_the_last_one_that_takes_the_rest_is_found_to_be_the_extreme_one() -> No
     assert smallest.startswith("slice 10 is the smallest in ")
 
 
-def wilder(columns: Sequence[Column], place: int, centre: float, by: float) -> tuple[Column, ...]:
-    """The columns, but one position strays from its centre by that much more."""
+def with_scaled_deviations(
+    columns: Sequence[Column], place: int, centre: float, by: float
+) -> tuple[Column, ...]:
+    """The columns, with the deviations of one position from `centre` multiplied by `by`."""
     found = list(columns)
     found[place] = tuple(round(centre + (value - centre) * by) for value in found[place])
     return tuple(found)
@@ -124,12 +126,12 @@ def wilder(columns: Sequence[Column], place: int, centre: float, by: float) -> t
 
 @pytest.mark.parametrize("by", [0.8, 1.25])
 @pytest.mark.parametrize("place", [0, 9])
-def test_a_position_that_is_fair_on_average_and_wilder_or_tamer_is_found(
+def test_a_position_with_the_right_average_and_another_variance_is_found(
     place: int, by: float
 ) -> None:
     """A quarter more or a fifth less than the others, though its mean and bounds are right."""
     fair = sample(10_000, 10)
-    unlike = wilder(fair.quantities, place, fair.average, by)
+    unlike = with_scaled_deviations(fair.quantities, place, fair.average, by)
     (found,) = every_position_is_alike(Sample(fair.terms, unlike, fair.offsets))
     assert found.startswith(f"slice {place + 1}'s quantity is distributed unlike the others'")
 
@@ -167,7 +169,7 @@ def test_a_splitter_that_does_not_vary_is_found() -> None:
     assert list(no_time_is_early_or_late(still)) == []
 
 
-def test_a_place_that_always_has_one_share_more_is_found_though_nothing_varies() -> None:
+def test_a_position_that_always_has_one_share_more_is_found_though_nothing_varies() -> None:
     def even(terms: SplitTerms) -> tuple[Slice, ...]:
         return split_v1(msgspec.structs.replace(terms, randomize=False))
 
@@ -184,11 +186,11 @@ def test_below_fifty_shares_a_slice_no_variation_is_asked_for() -> None:
     assert len(list(quantities_vary(sample(500, 10, even)))) == 10
 
 
-# What the laws do not ask, and version 1 keeps all the same
+# What the laws do not require, but version 1 keeps
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_each_tenth_of_the_allowed_times_is_used_alike(tenth: int) -> None:
+def test_each_tenth_of_the_allowed_times_is_used_equally_often(tenth: int) -> None:
     """A binomial count of 24,000 times; false alarm: FALSE_ALARM_RATE over the ten tenths."""
     drawn = sample(10_000, 10)
     inner = [
@@ -201,7 +203,7 @@ def test_each_tenth_of_the_allowed_times_is_used_alike(tenth: int) -> None:
     assert abs(hits - len(inner) / 10) < z_limit(10) * spread
 
 
-def test_times_and_quantities_know_nothing_of_each_other() -> None:
+def test_times_and_quantities_are_uncorrelated() -> None:
     """Correlation of share and jitter, over 24,000 pairs; false alarm: FALSE_ALARM_RATE."""
     drawn = sample(10_000, 10)
     shares = [q / 1000 - 1 for column in drawn.quantities[1:-1] for q in column]

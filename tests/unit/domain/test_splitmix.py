@@ -51,7 +51,7 @@ def test_below_reaches_every_value_under_the_bound(bound: int) -> None:
 
 @ANY
 @given(SEEDS, st.lists(st.integers(), max_size=100))
-def test_a_shuffle_loses_and_makes_nothing(seed: int, items: list[int]) -> None:
+def test_a_shuffle_keeps_every_item_once(seed: int, items: list[int]) -> None:
     shuffled = list(items)
     SplitMix64(seed).shuffle(shuffled)
     assert sorted(shuffled) == sorted(items)

@@ -249,7 +249,7 @@ def test_reject_refuses_a_window_that_is_not_in_one_session_and_names_the_next(
     assert window(again) == following
 
 
-def test_no_window_longer_than_every_session_is_named() -> None:
+def test_no_next_window_is_named_if_every_session_is_too_short() -> None:
     refusal = refused(order("REJECT", at(0, 3, 45), 376))
     assert refusal.next_window is None
     assert str(refusal).endswith(
@@ -296,7 +296,7 @@ def test_clip_refuses_less_than_a_second_for_each_slice(start_at: datetime) -> N
 
 
 def test_clip_accepts_a_short_window_that_it_does_not_cut() -> None:
-    """A hundred slices in a minute are allowed, and so are they in the last minute."""
+    """A hundred slices in a minute are allowed, also in the last minute of a session."""
     for start_at in (at(0, 5), at(0, 9, 59)):
         command = order("CLIP", start_at, 1, num_splits=100, total_quantity=100)
         assert window(command)[0] == start_at
@@ -386,7 +386,7 @@ def test_coverage_begins_with_its_first_moment_and_ends_before_its_last(
         ("ROLL", at(11, 9, 30), 60),
     ],
 )
-def test_what_the_calendar_does_not_cover_is_refused(
+def test_a_window_that_the_calendar_does_not_cover_is_refused(
     policy: SessionPolicy, start_at: datetime, minutes: int
 ) -> None:
     refusal = refused(order(policy, start_at, minutes))
@@ -480,7 +480,7 @@ def test_possible_sessions_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"sessions": (session(1), session(0))}, "its trading sessions are not in order"),
         ({"sessions": (session(0), session(0))}, "its trading sessions are not in order"),
@@ -496,16 +496,16 @@ def test_possible_sessions_are_accepted() -> None:
         ),
     ],
 )
-def test_impossible_ones_are_not_a_history(changes: dict[str, Any], told: str) -> None:
+def test_impossible_sessions_are_refused(changes: dict[str, Any], message: str) -> None:
     terms = msgspec.structs.replace(POSSIBLE, **changes)
-    with pytest.raises(HistoryBroken, match=f"^{told}$"):
+    with pytest.raises(HistoryBroken, match=f"^{message}$"):
         require_possible_sessions(terms)
     event = msgspec.structs.replace(
         created(order("ROLL", at(0, 9, 30))),
         window_starts_at=terms.starts_at,
         sessions=tuple((s.opens_at, s.closes_at) for s in terms.sessions),
     )
-    with pytest.raises(HistoryBroken, match=told):
+    with pytest.raises(HistoryBroken, match=message):
         fold([event])
 
 
@@ -521,6 +521,6 @@ def test_a_short_window_that_no_close_cuts_is_possible() -> None:
     require_possible_sessions(terms)
 
 
-def test_a_policy_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+def test_an_unknown_policy_raises_assertion_error() -> None:
     with pytest.raises(AssertionError, match="SKIP"):
         decide(order(cast("SessionPolicy", "SKIP"), at(0, 5)), None)

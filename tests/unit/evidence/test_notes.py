@@ -68,7 +68,7 @@ def test_a_note_may_have_signatures_of_other_keys() -> None:
     assert open_checkpoint(note, NEXT.verifier) == CHECKPOINT
 
 
-def test_a_wrong_signature_beside_a_right_one_is_refused() -> None:
+def test_a_wrong_signature_next_to_a_right_one_is_refused() -> None:
     wrong = KEY.signature_line("another text\n")
     with pytest.raises(NoteInvalid, match="wrong"):
         open_checkpoint(NOTE + wrong, KEY.verifier)

@@ -44,7 +44,7 @@ def test_a_large_file_is_read_in_parts(file: Path, monkeypatch: pytest.MonkeyPat
         assert chosen(file, 20, 30, 55) == [1, 20, 21, 31, 55]
 
 
-def test_of_a_key_before_a_fork_larger_ones_are_of_another_log(file: Path) -> None:
+def test_for_a_key_before_a_fork_larger_checkpoints_are_of_another_log(file: Path) -> None:
     anchored(file, 5, 40, 90)
     forked = KEY.named("pulse.example/log/fork-0123456789ab")
     anchored(file, 60, 95, key=forked)
@@ -53,7 +53,7 @@ def test_of_a_key_before_a_fork_larger_ones_are_of_another_log(file: Path) -> No
     assert [anchor.size for anchor in found] == [5, 40, 95]
 
 
-def test_what_is_cut_short_or_signed_by_others_is_left_out(file: Path) -> None:
+def test_checkpoints_cut_short_or_signed_by_others_are_left_out(file: Path) -> None:
     anchored(file, 5)
     anchored(file, 8, key=OTHER_KEY)
     file.write_bytes(file.read_bytes() + b"\npulse.example/log\n9")

@@ -1,4 +1,4 @@
-"""The archive of a pack: what is not exactly one is refused, in bounded time and memory."""
+"""The archive of a pack: any other file is refused, in bounded time and memory."""
 
 import gzip
 import io
@@ -98,7 +98,7 @@ def test_bytes_after_the_end_are_refused(rest: bytes) -> None:
         opened(WHOLE + rest)
 
 
-def test_a_name_that_is_there_twice_is_refused() -> None:
+def test_a_duplicate_member_name_is_refused() -> None:
     twice = WHOLE[:-1024] + header_of(NAMES[1], 0) + bytes(1024)
     with pytest.raises(PackInvalid, match=r"two members events/0001\.ndjson"):
         opened(twice)
@@ -132,7 +132,7 @@ def test_a_name_that_no_pack_has_is_refused(name: str, reason: str) -> None:
         (tarfile.GNUTYPE_LONGNAME, "of a kind"),
     ],
 )
-def test_a_member_that_is_no_plain_file_is_refused(kind: bytes, what: str) -> None:
+def test_a_member_that_is_not_a_plain_file_is_refused(kind: bytes, what: str) -> None:
     info = tarfile.TarInfo("README.txt")
     info.type, info.linkname = kind, "/etc/passwd"
     with pytest.raises(PackInvalid, match=what):
@@ -164,7 +164,7 @@ def test_compressed_files_are_refused_without_being_decompressed() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 511, bytes(1024), b"x" * 2000])
-def test_what_is_no_archive_is_refused(content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(content: bytes) -> None:
     with pytest.raises(PackInvalid, match="not a pack"):
         opened(content)
 

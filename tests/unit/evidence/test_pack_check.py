@@ -133,7 +133,7 @@ def test_a_changed_byte_of_each_member_is_found_and_the_member_named(
         changed[place] ^= data.draw(st.integers(1, 255))
         report = check(pack_of(members | {name: bytes(changed)}))
         assert report.found
-        if name != "manifest.sha256":  # of its own lines another member is named
+        if name != "manifest.sha256":  # a changed line of it names another member
             assert any(name in finding.detail for finding in faults(report)) or name == "README.txt"
 
 
@@ -142,7 +142,7 @@ PROVEN: Final = (EVENTS, "schedules/0001.ndjson", "checkpoint", "neighbours.ndjs
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_a_changed_byte_is_found_although_the_manifests_were_made_again(
+def test_a_changed_byte_is_found_although_the_manifests_were_recomputed(
     members: dict[str, bytes], data: st.DataObject
 ) -> None:
     for name in (*PROVEN, *(member for member in members if member.startswith("tile/"))):
@@ -174,7 +174,7 @@ def lines_of(members: dict[str, bytes]) -> list[bytes]:
 
 
 def found_in(members: dict[str, bytes], lines: list[bytes]) -> list[tuple[str, str]]:
-    """What is found if the pack has these events, and manifests that fit them."""
+    """The findings in a pack with these events, and manifests that fit them."""
     report = check(rehashed(members | {EVENTS: b"".join(lines)}))
     return [(finding.fault, finding.detail) for finding in faults(report)]
 
@@ -192,7 +192,7 @@ def test_an_order_that_is_left_out_is_found_by_the_leaves(members: dict[str, byt
     assert "lacks 3 of the events" in found["DELETED"]
 
 
-def test_an_event_that_is_there_twice_is_found(members: dict[str, bytes]) -> None:
+def test_a_duplicate_event_is_found(members: dict[str, bytes]) -> None:
     lines = lines_of(members)
     own = [line for line in lines if str(order_id(INSIDE)).encode() in line]
     assert found_in(members, lines + own)[0][0] == "MEMBER"
@@ -215,7 +215,7 @@ def test_an_altered_entry_is_found(members: dict[str, bytes]) -> None:
     assert any("not leaf" in detail for _, detail in found_in(members, lines))
 
 
-def test_a_period_that_is_said_to_be_longer_or_shorter_is_found(
+def test_a_changed_period_in_the_manifest_is_found(
     members: dict[str, bytes], tmp_path: Path
 ) -> None:
     selection = json.loads(members["selection.json"])
@@ -382,8 +382,8 @@ def test_checkpoints_of_an_auditor_are_compared(pack: bytes) -> None:
     larger = SealedLog.of_orders(ORDERS + 5).checkpoint().encode()
     report = check(pack, kept=larger)
     assert (report.given, report.compared, report.larger) == (1, 0, (3 * ORDERS + 15,))
-    stranger = LOG.checkpoint(key=SigningKey("other.example/log", bytes(32))).encode()
-    assert faults(check(pack, kept=stranger))[0].fault == "ANCHOR"
+    of_another_signer = LOG.checkpoint(key=SigningKey("other.example/log", bytes(32))).encode()
+    assert faults(check(pack, kept=of_another_signer))[0].fault == "ANCHOR"
 
 
 def test_a_chain_of_rotations_is_followed_and_a_forged_one_is_found(tmp_path: Path) -> None:
@@ -528,7 +528,7 @@ def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
     assert keys_until(LOG.checkpoint(), keys) == keys[:1]
 
 
-def test_what_is_wrong_with_the_events_themselves_is_found(tmp_path: Path) -> None:
+def test_events_that_were_altered_before_they_were_sealed_are_found(tmp_path: Path) -> None:
     """A log that was altered before it was sealed has an intact seal."""
     created, scheduled, *_ = completed(1)
     assert isinstance(created, OrderCreated)
@@ -577,7 +577,7 @@ def test_deeply_nested_json_is_refused(members: dict[str, bytes]) -> None:
     assert found_in(members, [b'{"index":0,"entry":' + deep + b"\n"])
 
 
-def test_foreign_events_and_states_that_are_no_text_are_kept(tmp_path: Path) -> None:
+def test_foreign_events_and_states_that_are_not_text_are_kept(tmp_path: Path) -> None:
     log = SealedLog([*completed(1), foreign_event(state=b"\xff\x00")])
     pack = log.pack(tmp_path / "a.tar").read_bytes()
     assert faults(check(pack)) == []

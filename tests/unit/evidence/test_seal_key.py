@@ -1,4 +1,4 @@
-"""The development key of the seal: made once beside the embedded server, never for another."""
+"""The development key of the seal: created once, only for the embedded server."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from pulse.process.seal import DEVELOPMENT_KEY, anchor_file, seal_key_file, with
 from pulse.settings import Settings
 
 
-def test_it_is_made_once_and_found_again(tmp_path: Path) -> None:
+def test_the_key_is_created_once_and_found_again(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "a" / "data")
     assert seal_key_file(settings) is None
     made = with_seal_key(settings)
@@ -34,14 +34,14 @@ def test_two_installations_have_two_names(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
-def test_of_many_makers_at_once_one_wins(tmp_path: Path) -> None:
+def test_of_many_concurrent_creators_one_wins(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         files = list(pool.map(with_seal_key, [Settings(data_dir=tmp_path / "data")] * 8))
     assert len(set(files)) == 1
     assert [path.name for path in (tmp_path / "data").iterdir()] == [DEVELOPMENT_KEY]
 
 
-def test_it_is_not_made_for_a_database_or_beside_a_key(tmp_path: Path) -> None:
+def test_no_key_is_created_for_a_configured_database_or_key(tmp_path: Path) -> None:
     elsewhere = Settings(data_dir=tmp_path / "data", database_url="postgresql://localhost/pulse")
     assert with_seal_key(elsewhere) == elsewhere
     assert seal_key_file(elsewhere) is None
@@ -51,7 +51,7 @@ def test_it_is_not_made_for_a_database_or_beside_a_key(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(KeyFileUnusable, match="PULSE_DATA_DIR"):
         with_seal_key(Settings(data_dir=tmp_path / "taken" / "data"))

@@ -1,4 +1,4 @@
-"""`check_schedule` names every broken rule at once, with the numbers, whatever tells the terms."""
+"""`check_schedule` names every broken rule at once, with the numbers, for every kind of terms."""
 
 import msgspec
 import pytest
@@ -24,7 +24,9 @@ def test_a_whole_schedule_passes(schedule: tuple[SplitTerms, tuple[Slice, ...]])
 
 @ANY
 @given(schedules(edge_split_terms()))
-def test_so_does_every_edge(schedule: tuple[SplitTerms, tuple[Slice, ...]]) -> None:
+def test_a_schedule_of_every_edge_case_passes(
+    schedule: tuple[SplitTerms, tuple[Slice, ...]],
+) -> None:
     check_schedule(*schedule)
 
 
@@ -55,7 +57,7 @@ def test_every_broken_rule_is_named_at_once_with_the_numbers() -> None:
     assert "\n  quantities_stay_near_average: slice 7 has 0 shares, expected 16 to 25\n" in text
 
 
-def test_one_broken_rule_is_one() -> None:
+def test_one_broken_rule_is_the_only_one_named() -> None:
     terms = order_created(total_quantity=102, num_splits=5).terms
     slices = split(terms, 1)
     with pytest.raises(ScheduleBroken, match="1 rule broken by "):

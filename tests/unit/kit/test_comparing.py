@@ -53,13 +53,13 @@ def empty(_: SplitTerms) -> Sequence[Slice]:
     return ()
 
 
-def restless() -> Candidate:
-    """Another schedule at every call."""
+def unstable() -> Candidate:
+    """A different schedule at every call."""
     calls = count()
     return lambda terms: split_v1(msgspec.structs.replace(terms, seed=next(calls)))
 
 
-def restless_in_length() -> Candidate:
+def unstable_in_length() -> Candidate:
     calls = count()
     return lambda terms: split_v1(terms)[: 1 + next(calls) % 3]
 
@@ -84,11 +84,11 @@ FAULTS: list[tuple[Candidate, str, str]] = [
 
 
 @pytest.mark.parametrize(("candidate", "rule", "breach"), FAULTS, ids=name_of)
-def test_a_candidate_that_is_no_splitter_is_told_what_is_wrong(
+def test_a_candidate_that_is_not_a_splitter_is_reported_with_its_fault(
     candidate: Candidate, rule: str, breach: str
 ) -> None:
     found = compared(candidate, 10)
-    assert found.failed == found.orders == 10 + 6  # of each sample, one was enough
+    assert found.failed == found.orders == 10 + 6  # one of each sample
     assert list(found.broken) == [*CANDIDATE_RULES, *(r.__name__ for r in SCHEDULE_RULES)]
     assert found.laws == {law.__name__: None for law in SPLITTER_LAWS}
     assert found.first is not None
@@ -99,24 +99,24 @@ def test_a_candidate_that_is_no_splitter_is_told_what_is_wrong(
 def test_a_candidate_that_depends_on_more_than_the_terms_is_found() -> None:
     terms = generated_orders(1)[0]
     randomised = msgspec.structs.replace(terms, total_quantity=1000, num_splits=5, randomize=True)
-    failure = failure_of(restless(), randomised)
+    failure = failure_of(unstable(), randomised)
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
     assert failure.broken[0].breach.startswith("a second call returned ")
 
 
-def test_one_whose_length_depends_on_more_is_found_too() -> None:
-    failure = failure_of(restless_in_length(), generated_orders(1)[0])
+def test_a_candidate_whose_length_depends_on_more_than_the_terms_is_found() -> None:
+    failure = failure_of(unstable_in_length(), generated_orders(1)[0])
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
 
 
 def stopping_at_larger_samples(candidate: Candidate) -> Candidate:
-    """The same, but of the four large samples each ends at its first order: to draw one is slow."""
+    """The same, but each of the four large samples ends at its first order: drawing is slow."""
     return lambda terms: candidate(terms) if terms.total_quantity <= 26 else ()
 
 
-def test_a_fault_at_one_seed_in_a_thousand_is_no_reason_to_say_that_all_is_well() -> None:
+def test_a_candidate_that_fails_at_one_seed_in_a_thousand_does_not_pass() -> None:
     def rare(terms: SplitTerms) -> Sequence[Slice]:
         if terms.seed % 1_009 == 0 and terms.total_quantity == 26:
             raise LookupError("one seed in a thousand")
@@ -142,7 +142,7 @@ def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
     assert smallest.terms.num_splits == 2
 
 
-def test_what_cannot_be_made_smaller_is_left_as_it_is() -> None:
+def test_a_failing_order_that_cannot_be_shrunk_is_reported_unchanged() -> None:
     """Only this very order fails, and no other is ever drawn: the failure itself is the answer."""
     terms = msgspec.structs.replace(
         generated_orders(1)[0], total_quantity=123_456_789, num_splits=57, seed=0xC0FFEE
@@ -156,11 +156,11 @@ def test_what_cannot_be_made_smaller_is_left_as_it_is() -> None:
     assert shrink(candidate, failure).terms == terms
 
 
-def test_progress_is_told_order_by_order() -> None:
-    told: list[tuple[int, int]] = []
-    compare(raising, generated_orders(5), lambda *progress: told.append(progress))
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert {total for _, total in told} == {5 + 6 * 2_000}
+def test_progress_is_reported_order_by_order() -> None:
+    progress_calls: list[tuple[int, int]] = []
+    compare(raising, generated_orders(5), lambda *progress: progress_calls.append(progress))
+    assert [done for done, _ in progress_calls] == list(range(1, len(progress_calls) + 1))
+    assert {total for _, total in progress_calls} == {5 + 6 * 2_000}
 
 
 def test_the_generated_orders_are_the_same_in_every_process() -> None:

@@ -1,6 +1,6 @@
 """The conformance file is what the code writes, and a second implementation agrees with it.
 
-That one is in JavaScript, written from docs/reference/conformance/README.md alone.
+The second one is in JavaScript, written from docs/reference/conformance/README.md alone.
 """
 
 import json
@@ -51,7 +51,7 @@ def test_writing_the_file_again_changes_nothing(splitter_version: int) -> None:
 
 
 @EVERY_VERSION
-def test_there_are_more_than_five_hundred_schedules_and_every_one_is_another(
+def test_there_are_more_than_five_hundred_schedules_all_different(
     splitter_version: int,
 ) -> None:
     schedules = FILES[splitter_version]["schedules"]
@@ -60,7 +60,7 @@ def test_there_are_more_than_five_hundred_schedules_and_every_one_is_another(
     assert all(("sessions" in case) == (splitter_version == 2) for case in schedules)
 
 
-def test_every_rule_is_broken_alone_or_as_alone_as_it_can_be() -> None:
+def test_every_rule_is_broken_alone_or_with_as_few_others_as_possible() -> None:
     """A time outside the window and a time not increasing always break another rule too."""
     cases = [case for file in FILES.values() for case in file["broken_schedules"]]
     alone = {tuple(case["broken_rules"]) for case in cases}
@@ -70,7 +70,7 @@ def test_every_rule_is_broken_alone_or_as_alone_as_it_can_be() -> None:
     assert () in alone
 
 
-def test_every_code_of_a_refusal_occurs_and_accepted_orders_stand_beside_them() -> None:
+def test_every_code_of_a_refusal_occurs_and_so_do_accepted_orders() -> None:
     assert {case["code"] for case in FILE["invalid_orders"]} == {
         "INVALID_REQUEST",
         "INVALID_INSTRUMENT",
@@ -120,7 +120,9 @@ def test_the_second_implementation_passes_every_case(splitter_version: int) -> N
         ("broken_schedules", {"broken_rules": ["slices_are_numbered"]}),
     ],
 )
-def test_it_finds_an_altered_case(tmp_path: Path, part: str, change: dict[str, Any]) -> None:
+def test_the_second_implementation_finds_an_altered_case(
+    tmp_path: Path, part: str, change: dict[str, Any]
+) -> None:
     first, *others = FILE[part]
     altered = tmp_path / "altered.json"
     altered.write_text(json.dumps({**FILE, part: [{**first, **change}, *others]}), "utf-8")
@@ -131,7 +133,7 @@ def test_it_finds_an_altered_case(tmp_path: Path, part: str, change: dict[str, A
 
 @needs_node
 @pytest.mark.parametrize("with_sessions", [False, True], ids=["version 1", "version 2"])
-def test_both_derive_orders_that_are_not_in_the_file_alike(*, with_sessions: bool) -> None:
+def test_both_implementations_split_other_orders_alike(*, with_sessions: bool) -> None:
     orders = generated_orders(300)
     if with_sessions:
         orders = [msgspec.structs.replace(t, sessions=sessions_of(t)) for t in orders]

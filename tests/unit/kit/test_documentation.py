@@ -1,4 +1,4 @@
-"""The documentation of the kit runs as it stands, in a stranger's project."""
+"""The example in the kit's documentation runs unchanged in another project."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def book(instrument, slices):
 """
 
 
-def test_the_test_of_the_page_passes_in_a_strangers_project_and_finds_a_lost_slice(
+def test_the_documented_test_passes_in_another_project_and_finds_a_lost_slice(
     tmp_path: Path,
 ) -> None:
     (test,) = TESTS
@@ -54,5 +54,5 @@ def test_the_test_of_the_page_passes_in_a_strangers_project_and_finds_a_lost_sli
     assert "ScheduleBroken" in done.stdout
 
 
-def test_the_strangers_test_takes_no_more_than_ten_lines() -> None:
+def test_the_documented_test_has_at_most_ten_lines() -> None:
     assert len([line for line in TESTS[0].splitlines() if line.strip()]) <= 10

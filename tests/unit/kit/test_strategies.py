@@ -33,7 +33,7 @@ ANY = settings(max_examples=50, deadline=None)
 
 
 def drawn_from(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
-    """The same `count` draws at every run: what they reach, they reach always."""
+    """The same `count` draws at every run, so what they reach does not vary."""
     found: list[Drawn] = []
 
     @settings(
@@ -95,7 +95,7 @@ def test_edge_terms_are_edges_and_nothing_else_and_reach_each_kind() -> None:
         assert any(map(is_edge, found)), name
 
 
-def test_what_is_called_a_prime_is_one() -> None:
+def test_the_listed_primes_are_prime() -> None:
     for prime in PRIMES:
         assert all(prime % divisor for divisor in range(2, isqrt(prime) + 1)), prime
 
@@ -136,6 +136,6 @@ def test_order_requests_and_commands_can_be_drawn(spec: OrderSpec, command: Plac
     assert 0 <= command.split_seed < 2**64
 
 
-def test_moments_have_microseconds_and_have_none() -> None:
+def test_moments_are_drawn_with_and_without_microseconds() -> None:
     found: list[datetime] = drawn_from(moments(), 50)
     assert {moment.microsecond == 0 for moment in found} == {True, False}

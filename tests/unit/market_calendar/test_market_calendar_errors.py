@@ -217,7 +217,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), WRONG, ids=lambda one: str(one)[:60])
-def test_what_is_wrong_is_named_with_its_entry(changes: dict[str, Any], expected: str) -> None:
+def test_an_error_is_named_with_its_entry(changes: dict[str, Any], expected: str) -> None:
     (fault,) = faults_of_nse(**changes)
     line, _, text = fault.partition(": ")
     assert text == expected
@@ -299,7 +299,7 @@ def _without(name: str) -> Callable[[], str]:
         (lambda: "[" * 100_000, "it is nested too deeply"),
     ],
 )
-def test_what_is_not_a_calendar_is_named(text: Callable[[], str], expected: str) -> None:
+def test_a_file_that_is_not_a_calendar_is_named(text: Callable[[], str], expected: str) -> None:
     (fault,) = faults_of(text())
     assert fault.startswith(expected)
 
@@ -344,7 +344,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert str(path) in str(refused.value)
 
 
-def test_of_a_large_file_only_the_allowed_size_is_read(tmp_path: Path) -> None:
+def test_only_the_allowed_size_of_a_large_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate(100_000_000)

@@ -118,7 +118,7 @@ def test_sessions_are_sorted_disjoint_covered_and_half_open(
 
 @settings(max_examples=50)
 @given(exchanges())
-def test_what_is_not_mapped_trades_exactly_while_every_segment_does(
+def test_an_unmapped_instrument_trades_exactly_while_every_segment_does(
     exchange: dict[str, Any],
 ) -> None:
     calendar = parse(text_of(calendar_file(exchange)).encode(), NAME)
@@ -177,7 +177,7 @@ def rekeyed(value: Any, chance: random.Random) -> Any:
 
 @settings(max_examples=10)
 @given(exchanges())
-def test_another_content_has_another_digest(exchange: dict[str, Any]) -> None:
+def test_different_content_has_a_different_digest(exchange: dict[str, Any]) -> None:
     changed = json.loads(text_of(calendar_file(exchange)))
     hours = changed["exchanges"]["NSE"]["segments"][0]["hours"][0]
     hours["source"] += " 2"

@@ -48,7 +48,7 @@ def test_ranges_and_sessions_are_half_open(
     assert len(found) == count
 
 
-def test_it_is_a_calendar_of_the_domain() -> None:
+def test_a_market_calendar_is_a_calendar_of_the_domain() -> None:
     calendar: SessionCalendar = calendar_of()
     assert len(calendar.digest) == 64
 
@@ -75,7 +75,7 @@ def test_an_instrument_that_is_not_mapped_gets_the_earliest_close_of_the_day() -
     assert in_mumbai(calendar, "2026-08-03") == ["09:20-15:15"]
 
 
-def test_one_that_is_not_mapped_does_not_trade_while_a_segment_is_closed() -> None:
+def test_an_unmapped_instrument_does_not_trade_while_a_segment_is_closed() -> None:
     calendar = calendar_of(
         segments=TWO_SEGMENTS,
         special_sessions=[special("2026-03-01", ("10:00", "11:00"), segments=("EQUITY",))],
@@ -131,7 +131,7 @@ def test_the_whole_coverage_can_be_asked_for() -> None:
         ("2027-03-01T00:00:00", "2027-03-02T00:00:00"),
     ],
 )
-def test_nothing_is_guessed_outside_the_coverage(starts_at: str, until: str) -> None:
+def test_a_time_outside_the_coverage_is_refused(starts_at: str, until: str) -> None:
     with pytest.raises(OutsideCoverage) as refused:
         calendar_of().sessions("NSE:TCS", utc(starts_at), utc(until))
     assert refused.value.covered_from == utc("2025-12-31T18:30:00")

@@ -46,7 +46,7 @@ def test_a_day_has_its_sessions(exchange: str, on: str, expected: list[str]) -> 
 
 
 @pytest.mark.parametrize("exchange", ["NSE", "BSE"])
-def test_it_covers_2026_and_no_other_year(exchange: str) -> None:
+def test_the_shipped_calendar_covers_2026_and_no_other_year(exchange: str) -> None:
     begins, ends = utc("2025-12-31T18:30:00"), utc("2026-12-31T18:30:00")
     sessions = CALENDAR.sessions(f"{exchange}:RELIANCE", begins, ends)
     assert len(sessions) == 261 - 16 + 2

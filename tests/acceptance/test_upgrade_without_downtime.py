@@ -1,4 +1,4 @@
-"""Without downtime: the released version's code on the new schema, and new beside old processes."""
+"""Upgrades without downtime: released code on the new schema, alongside new processes."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ from tests.support.released import unpack_released
 FEW, MOST = 50, 20_000
 PAUSE_SECONDS = 0.01
 INDEX = "order_queue_placed_by_idx"
-TOMORROW = "pulse.domain:OrderAmended"
+NEWER_TOPIC = "pulse.domain:OrderAmended"
 AMENDED = b'{"timestamp":"2027-01-01T00:00:00Z","by":7}'
 FATES = """
 SELECT count(DISTINCT originator_id) FILTER (WHERE originator_version = 1),
@@ -97,7 +97,7 @@ class Load:
                     self.refused.append(answer.text)
 
     def until_more(self, count: int = FEW) -> None:
-        """Wait until so many more orders are accepted."""
+        """Wait until `count` more orders are accepted."""
         target = len(self.accepted) + count
         until(lambda: len(self.accepted) >= target or not self._thread.is_alive(), "orders")
         assert not self.refused
@@ -130,7 +130,7 @@ def authors(conninfo: str, event_type: str) -> set[str]:
 def assert_known(
     process: PulseProcess, requests: list[dict[str, Any]], accepted: dict[str, str]
 ) -> None:
-    """Posted again, each is the order that it was."""
+    """Check that each request, posted again, is answered with the same order."""
     for first in range(0, len(requests), 1000):
         answer = process.http.post("/internal/orders/batch", json=requests[first : first + 1000])
         for result in answer.json()["results"]:
@@ -141,10 +141,10 @@ def assert_known(
 
 def amend(conninfo: str, order_id: str, version: int) -> int:
     """Append an event of a type that only newer code has; returns its position."""
-    write(conninfo, StoredEvent(UUID(order_id), version + 1, TOMORROW, AMENDED))
+    write(conninfo, StoredEvent(UUID(order_id), version + 1, NEWER_TOPIC, AMENDED))
     with psycopg.connect(conninfo) as connection:
         row = connection.execute(
-            "SELECT notification_id FROM stored_events WHERE topic = %s", (TOMORROW,)
+            "SELECT notification_id FROM stored_events WHERE topic = %s", (NEWER_TOPIC,)
         ).fetchone()
     assert row is not None
     return int(row[0])
@@ -161,11 +161,11 @@ def projected(conninfo: str) -> int:
     return int(row[0])
 
 
-class MapperOfTomorrow(EventMapper):
+class NewerMapper(EventMapper):
     """Newer code, which knows the event: for the queue it changes nothing."""
 
     def owns(self, topic: str) -> bool:
-        return topic != TOMORROW and super().owns(topic)
+        return topic != NEWER_TOPIC and super().owns(topic)
 
 
 async def project_with_newer_code(conninfo: str) -> None:
@@ -173,7 +173,7 @@ async def project_with_newer_code(conninfo: str) -> None:
     database = Database(as_runtime(conninfo), pool_size=2)
     await database.open()
     try:
-        projector = Projector(database, MapperOfTomorrow())
+        projector = Projector(database, NewerMapper())
         while not isinstance(await projector.run_once(), Projected):  # noqa: ASYNC110 - or Busy
             await asyncio.sleep(0.01)
     finally:
@@ -312,4 +312,4 @@ def test_the_released_code_runs_again_after_newer_code_has_written(
         left = connection.execute(
             "SELECT topic, state FROM stored_events WHERE notification_id = %s", (position,)
         )
-        assert left.fetchone() == (TOMORROW, AMENDED)
+        assert left.fetchone() == (NEWER_TOPIC, AMENDED)
