@@ -165,7 +165,9 @@ def test_the_worked_example_fails_and_its_smallest_order_is_drawn() -> None:
     ended = run_pulse(*COMPARE, "pulse.testing:last_takes_the_rest", "--orders", "100")
     assert ended.exit_code == 1
     lines = ended.out.splitlines()
-    assert lines[0].startswith("pulse.testing:last_takes_the_rest over 3,100 orders, compared with ")
+    assert lines[0].startswith(
+        "pulse.testing:last_takes_the_rest over 3,100 orders, compared with "
+    )
     assert "  5 shares in 3 slices over 1 min, evenly, started at 2026-01-01T00:00:00Z" in lines
     assert "  quantities_stay_near_average: slice 3 has 3 shares, expected 1 to 2" in lines
     assert lines[-1].endswith("orders fail: 2 rules and 3 laws are broken. Nothing was written.")

@@ -560,7 +560,10 @@ def test_a_log_rewritten_and_sealed_with_another_key_is_found(sealed: str, seal:
         ),
         ("UPDATE seal_nodes SET hash = sha256(hash)", "4 rows of seal_nodes are wrong or missing"),
         ("TRUNCATE seal_nodes", "4 rows of seal_nodes are wrong or missing"),
-        ("UPDATE seal_state SET frontier = repeat('x', length(frontier))::bytea", "the hashes in seal_state are not those"),
+        (
+            "UPDATE seal_state SET frontier = repeat('x', length(frontier))::bytea",
+            "the hashes in seal_state are not those",
+        ),
         (
             "UPDATE seal_state SET size = 1, frontier = sha256('')",
             "has 1200 entries, the tree has 1",
