@@ -30,7 +30,7 @@ from tests.support.tokens import Signer, new_signer
 gc.disable()  # until all tests are collected: their modules live as long as the process
 
 # A shell starts its background jobs with SIGINT ignored, and nohup starts its command with SIGHUP
-# ignored. The processes whose stop on these signals is tested would inherit that.
+# ignored. Tested processes would inherit the ignored signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

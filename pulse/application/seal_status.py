@@ -8,7 +8,7 @@ import psycopg
 
 from pulse.evidence.chain import is_same_signer
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, split_note
-from pulse.evidence.state import SealHealth, TreeDamaged, read_seal_health
+from pulse.evidence.state import SealHealth, read_seal_health
 from pulse.evidence.tree import read_root
 from pulse.postgres import Connection, Database
 
@@ -125,7 +125,4 @@ def _opened(
 async def _read_root(connection: Connection, health: SealHealth) -> bytes | None:
     if health.checkpoint is None:
         return None
-    try:
-        return await read_root(connection, health.checkpoint_size)
-    except TreeDamaged:
-        return None
+    return await read_root(connection, health.checkpoint_size)

@@ -225,7 +225,7 @@ def test_a_restart_into_a_process_that_cannot_start_keeps_the_old_ones(
     group.whole_scrape()
 
 
-def test_a_process_that_dies_at_once_is_tried_again_until_it_starts(
+def test_a_process_that_dies_at_once_is_restarted_until_it_starts(
     group: PulseGroup, calendar: Path
 ) -> None:
     content, died = calendar.read_bytes(), len(group.lines("process.died"))

@@ -20,7 +20,7 @@ _STOP_SECONDS: Final = 30.0
 Message = dict[str, Any]
 
 FEW_CONNECTIONS: Final[dict[str, Any]] = {"pool_size": 3, "metrics": False}
-"""With these settings a start needs half the processor time: most of it goes into connections."""
+"""Settings that halve the processor time of a start, most of which is spent on connections."""
 
 
 def api_settings(conninfo: str, **changes: Any) -> Settings:
@@ -70,7 +70,7 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def root_of(
     app: ASGIApp, limits: AdmissionLimits | None = None, at: str = "", *, pages: bool = False
 ) -> AsyncIterator[Root]:
-    """A started root application with this app mounted at `at`, which has pages or not."""
+    """A started root application with this app mounted at `at`; `pages`: it has console pages."""
 
     @asynccontextmanager
     async def mounts() -> AsyncIterator[Mounts]:

@@ -47,7 +47,7 @@ class PulseGroup(PulseProcess):
         return not any(map(is_alive, [self.pid, *started]))
 
     def until_logged(self, event: str, times: int = 1) -> None:
-        """Wait until it has logged this event so many times."""
+        """Wait until it has logged this event `times` times."""
         until(
             lambda: len(self.lines(event)) >= times or self.ended,
             f"{times} times {event}",

@@ -41,7 +41,7 @@ def free_port() -> int:
     """A port of 127.0.0.1 that nothing uses, and that no other test of this machine receives.
 
     It is below the ports that the system gives to outgoing connections. It stays reserved until
-    this process ends, by an abstract Unix socket of its number, which one process can have.
+    this process ends: only one process can bind the abstract Unix socket named after the port.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
         with contextlib.suppress(OSError), contextlib.ExitStack() as unless_reserved:
@@ -118,9 +118,9 @@ def _started(
 class PulseProcess:
     """A process with the API under /pulse; its standard output and error go to files.
 
-    It uses a database with roles as the role of processes, if `database_url` names the superuser.
-    Its code is that in `root`. It is forked from a process that has imported Pulse, which saves
-    most of the time of a start, or with `forked=False` is a new interpreter.
+    On a database with roles it connects as the role of processes, even if `database_url` names the
+    superuser. Its code is that in `root`. It is forked from a process that has imported Pulse,
+    which saves most of the time of a start, or with `forked=False` is a new interpreter.
     """
 
     def __init__(

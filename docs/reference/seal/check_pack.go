@@ -190,7 +190,7 @@ func main() {
 		require(int64(len(within)) == selection.Last-selection.First+1, "the period lacks events")
 		members.lines("neighbours.ndjson", func(lines []line) {
 			for i, fields := range prove(lines) {
-				require(lines[i].State == nil && lines[i].StateBase64 == nil, "an entry beside the period has a state")
+				require(lines[i].State == nil && lines[i].StateBase64 == nil, "an entry outside the period has a state")
 				before := lines[i].Index == selection.First-1 && fields.Recorded.Before(selection.From)
 				after := lines[i].Index == selection.Last+1 && !fields.Recorded.Before(selection.Before)
 				require(before || after, "entry", lines[i].Index, "does not border on the period")

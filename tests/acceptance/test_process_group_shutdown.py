@@ -142,7 +142,7 @@ def blocks_hangup(pid: int) -> bool:
 
 
 def test_a_member_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
-    """As after a restart, when the file has changed since the start of the supervisor."""
+    """As in a restart, if its key file has become readable for others since the group started."""
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700)
     key = data_dir / KEY_FILE
