@@ -14,6 +14,9 @@ COMPILE = uv pip compile pyproject.toml --group build $(COMPILE_OPTIONS)
 # and 6 s. Some containers set this variable.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Python compiles the modules that it imports. Compiling whole packages would double the time of pip.
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
+
 .DEFAULT_GOAL := help
 .PHONY: help run bench bench-growth performance bench-gateway bench-proxy test interop unit coverage lint types mutants \
 	vectors charts screenshots contracts clients check release-check wheel-check sbom licenses simulate faults cluster \
@@ -150,33 +153,34 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.txt
 	@touch $@
 
 # The client generators have a separate environment: openapi-python-client needs an older typer.
 $(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package-lock.json | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/clients/python
-	$(VENV)/clients/python/bin/python -m pip install --quiet --disable-pip-version-check \
-		--require-hashes -r tests/clients/requirements.txt
+	$(VENV)/clients/python/bin/python $(PIP_INSTALL) --require-hashes \
+		-r tests/clients/requirements.txt
 	cp tests/clients/package.json tests/clients/package-lock.json $(VENV)/clients
 	cd $(VENV)/clients && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # Patroni has a separate environment of the system's Python, which the account postgres may execute.
+# It is compiled, because that account cannot write there what it imports.
 $(VENV)/cluster/.installed: tests/cluster/requirements.txt | $(VENV)/bin/python
 	/usr/bin/python3 -m venv $(VENV)/cluster
-	$(VENV)/cluster/bin/python -m pip install --quiet --disable-pip-version-check \
+	$(VENV)/cluster/bin/python $(filter-out --no-compile,$(PIP_INSTALL)) \
 		--require-hashes -r tests/cluster/requirements.txt
 	@touch $@
 
 # The release tools have a separate environment, so that they change no version of the others.
 $(VENV)/packaging/.installed: tests/release/requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/packaging
-	$(VENV)/packaging/bin/python -m pip install --quiet --disable-pip-version-check \
-		--require-hashes -r tests/release/requirements.txt
+	$(VENV)/packaging/bin/python $(PIP_INSTALL) --require-hashes \
+		-r tests/release/requirements.txt
 	@touch $@
