@@ -28,8 +28,8 @@ from pulse.projections.overview import (
 MAX_COUNT_SECONDS: Final = 1.0
 """Counting all orders takes at most this long; a larger queue is estimated from a sample."""
 
-COUNT_PAUSE_FACTOR: Final = 50
-"""The pause after a count, as a multiple of its duration: counting takes 2 % of the time."""
+COUNT_PAUSE_FACTOR: Final = 100
+"""The pause after a count, as a multiple of its duration: counting takes 1 % of the time."""
 
 _DONE: Final = ("COMPLETED", "CANCELLED", "FAILED")
 
