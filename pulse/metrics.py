@@ -36,7 +36,7 @@ BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 LATENESS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class Described(NamedTuple):
+class MetricDescription(NamedTuple):
     """A metric as documented. `of_database`: a gauge of the whole database."""
 
     name: str
@@ -46,22 +46,22 @@ class Described(NamedTuple):
     of_database: bool = False
 
 
-EVERY_METRIC: Final[list[Described]] = []
+EVERY_METRIC: Final[list[MetricDescription]] = []
 """Every metric, in the order in which they are documented."""
 
 
 def _counter(name: str, meaning: str, *labels: str) -> Counter:
-    EVERY_METRIC.append(Described(name, "counter", labels, meaning))
+    EVERY_METRIC.append(MetricDescription(name, "counter", labels, meaning))
     return Counter(name, meaning, labels, registry=REGISTRY)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> Gauge:
-    EVERY_METRIC.append(Described(name, "gauge", labels, meaning))
+    EVERY_METRIC.append(MetricDescription(name, "gauge", labels, meaning))
     return Gauge(name, meaning, labels, registry=REGISTRY)
 
 
 def _histogram(name: str, meaning: str, buckets: Iterable[float], *labels: str) -> Histogram:
-    EVERY_METRIC.append(Described(name, "histogram", labels, meaning))
+    EVERY_METRIC.append(MetricDescription(name, "histogram", labels, meaning))
     return Histogram(name, meaning, labels, registry=REGISTRY, buckets=tuple(buckets))
 
 
@@ -95,9 +95,11 @@ class _Requests(Collector):
 
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str, int], list[float]] = {}
-        EVERY_METRIC.append(Described(self._COUNTER[0], "counter", self._LABELS, self._COUNTER[1]))
+        EVERY_METRIC.append(
+            MetricDescription(self._COUNTER[0], "counter", self._LABELS, self._COUNTER[1])
+        )
         name, meaning = self._HISTOGRAM
-        EVERY_METRIC.append(Described(name, "histogram", self._LABELS, meaning))
+        EVERY_METRIC.append(MetricDescription(name, "histogram", self._LABELS, meaning))
         REGISTRY.register(self)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -208,7 +210,7 @@ LOG_LINES_DROPPED: Final = _counter(
     "pulse_log_lines_dropped_total",
     "Request lines that were dropped, because the log was written too slowly or failed.",
 )
-PROCESSES_MISSING: Final = Described(
+PROCESSES_MISSING: Final = MetricDescription(
     "pulse_processes_missing",
     "gauge",
     (),
@@ -228,7 +230,7 @@ class _DatabaseGauges(Collector):
 
     def gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         """A new gauge of the whole database."""
-        EVERY_METRIC.append(Described(name, "gauge", labels, meaning, of_database=True))
+        EVERY_METRIC.append(MetricDescription(name, "gauge", labels, meaning, of_database=True))
         gauge = Gauge(name, meaning, labels, registry=None)
         self._gauges.append(gauge)
         return gauge

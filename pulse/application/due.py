@@ -98,7 +98,7 @@ class DueSlices:
         return await page_of_log(self._store, read_due_slices(reads, query), query.log_id)
 
     @property
-    def pages_may_go_back(self) -> bool:
+    def pages_may_be_older(self) -> bool:
         """Whether a page may be older than the page before it, unless its cursor prevents that."""
         return self._lists.has_replica
 

@@ -34,7 +34,7 @@ from pulse.application.orders import (
     Placed,
 )
 from pulse.application.origin import Clock, Origin, SplitSeeds
-from pulse.application.own_cursors import OwnPlace, decode_own_cursor, encode_own_cursor
+from pulse.application.own_cursors import OwnCursorKey, decode_own_cursor, encode_own_cursor
 from pulse.domain import (
     HALTS_STREAM_ID,
     CancelOrder,
@@ -391,7 +391,7 @@ class InProcessOrders:
         return await page_of_log(self._store, reading, query.log_id)
 
     @property
-    def pages_may_go_back(self) -> bool:
+    def pages_may_be_older(self) -> bool:
         """Whether a page may be older than the page before it, unless its cursor prevents that."""
         return self._lists.has_replica
 
@@ -425,7 +425,7 @@ class InProcessOrders:
         last = page.last_examined
         cursor = None
         if last is not None and page.log_id is not None:
-            cursor = encode_own_cursor(query, caller, OwnPlace.after(last, page.log_id))
+            cursor = encode_own_cursor(query, caller, OwnCursorKey.after(last, page.log_id))
         return OwnOrderPage(orders, cursor, page.as_of_position)
 
     async def _position_before(self, query: OwnOrderQuery, caller: Caller) -> int | None:

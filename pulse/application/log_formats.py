@@ -30,7 +30,7 @@ from pulse.domain import (
 from pulse.eventstore import EventMapper, EventUnreadable, RecordedEvent
 from pulse.rfc3339 import format_time
 
-LogForm = Literal["ndjson", "csv", "csv-slices"]
+LogFormat = Literal["ndjson", "csv", "csv-slices"]
 
 _RECORDS_AT_ONCE: Final = 100
 """How many events are formatted before the event loop runs other tasks."""
@@ -102,7 +102,7 @@ class Chunk(msgspec.Struct, frozen=True):
 async def export(
     log: LogReader,
     wanted: LogRange,
-    form: LogForm,
+    form: LogFormat,
     admission: Admission | None = None,
     *,
     header: bool = True,

@@ -17,33 +17,33 @@ _ID_BYTES: Final = 16
 _ID_START: Final = len(_VERSION) + _DIGEST_BYTES + _LOG_BYTES
 
 
-class OwnPlace(msgspec.Struct, frozen=True):
+class OwnCursorKey(msgspec.Struct, frozen=True):
     """The order after which a page starts, and a digest of the `log_id` of its log."""
 
     order_id: UUID
     log: bytes
 
     @classmethod
-    def after(cls, order_id: UUID, log_id: UUID) -> "OwnPlace":
-        """The place after this order of this log."""
+    def after(cls, order_id: UUID, log_id: UUID) -> "OwnCursorKey":
+        """The key of a page that starts after this order of this log."""
         return cls(order_id, _log_digest(log_id))
 
     def is_of(self, log_id: UUID) -> bool:
-        """Whether it is a place in this log."""
+        """Whether it is of this log."""
         return self.log == _log_digest(log_id)
 
 
-def encode_own_cursor(query: OwnOrderQuery, caller: Caller, place: OwnPlace) -> str:
-    """The cursor of the page that starts at this place, for this caller and these filters."""
-    content = _VERSION + _digest(query, caller) + place.log + place.order_id.bytes
+def encode_own_cursor(query: OwnOrderQuery, caller: Caller, key: OwnCursorKey) -> str:
+    """The cursor of the page with this key, for this caller and these filters."""
+    content = _VERSION + _digest(query, caller) + key.log + key.order_id.bytes
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def decode_own_cursor(query: OwnOrderQuery, caller: Caller) -> OwnPlace | None:
-    """The place at which the requested page starts; None if the query has no cursor.
+def decode_own_cursor(query: OwnOrderQuery, caller: Caller) -> OwnCursorKey | None:
+    """The key of the requested page; None if the query has no cursor.
 
     Anyone can make a cursor with any id, so check that the order belongs to the caller, and that
-    the place is of this log.
+    the key is of this log.
 
     Raises:
         CursorRefused: this is not a cursor of this caller's orders, or belongs to other filters.
@@ -57,10 +57,10 @@ def decode_own_cursor(query: OwnOrderQuery, caller: Caller) -> OwnPlace | None:
     if content[:1] != _VERSION or len(content) != _ID_START + _ID_BYTES:
         raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
     log, order_id = content[_ID_START - _LOG_BYTES : _ID_START], content[_ID_START:]
-    place = OwnPlace(UUID(bytes=order_id), log)
-    if query.cursor != encode_own_cursor(query, caller, place):
+    key = OwnCursorKey(UUID(bytes=order_id), log)
+    if query.cursor != encode_own_cursor(query, caller, key):
         raise CursorRefused(CursorRefused.OF_OTHER_FILTERS)
-    return place
+    return key
 
 
 def _digest(query: OwnOrderQuery, caller: Caller) -> bytes:

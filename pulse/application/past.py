@@ -16,7 +16,7 @@ from pulse.projections.order_view import AsOf, OrderReader, OrderView
 from pulse.projections.queue_history import QueueHistory
 
 
-class MomentInFuture(PulseError):
+class TimeInFuture(PulseError):
     """The time is later than the database's clock, so its events are not known yet."""
 
     def __init__(self, now: datetime) -> None:
@@ -89,7 +89,7 @@ class Past:
             OrderNotFound: it did not exist yet, or it belongs to another caller.
             VersionBeyondStream: the order has no such version.
             PositionBeyondLog: the log ends before the position.
-            MomentInFuture: the time is later than the database's clock.
+            TimeInFuture: the time is later than the database's clock.
         """
         self._require_served()
         resolved = None if as_of.version is not None else await self._resolve(as_of)
@@ -113,7 +113,7 @@ class Past:
 
         Raises:
             PositionBeyondLog: the log ends before the position.
-            MomentInFuture: the time is later than the database's clock.
+            TimeInFuture: the time is later than the database's clock.
             HistoryIncomplete: the history is still being computed up to the point.
         """
         self._require_served()
@@ -127,7 +127,7 @@ class Past:
         if as_of.at is not None:
             position, now = await self._history.position_at(as_of.at)
             if as_of.at > now:
-                raise MomentInFuture(now)
+                raise TimeInFuture(now)
             return AsOf(position, as_of.at)
         end = await self._store.end()
         position = end if as_of.position is None else as_of.position

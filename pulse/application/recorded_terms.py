@@ -4,7 +4,7 @@ from pulse.application.in_process import InProcessOrders
 from pulse.domain import OrderCreated, SplitTerms
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.evidence.order_checks import fault_of_creation
-from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
+from pulse.projections.lists import MAX_ORDERS_PER_PAGE, OrderQuery
 
 
 async def newest_terms(
@@ -18,7 +18,7 @@ async def newest_terms(
     terms: list[SplitTerms] = []
     before: int | None = None
     while len(terms) < max_orders:
-        limit = min(MAX_ORDERS_A_PAGE, max_orders - len(terms))
+        limit = min(MAX_ORDERS_PER_PAGE, max_orders - len(terms))
         page = await orders.orders(OrderQuery(limit=limit, before=before))
         streams = await store.read_streams([order.order_id for order in page.orders])
         for order in page.orders:

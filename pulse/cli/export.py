@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from pulse.application.log_formats import LogForm
+from pulse.application.log_formats import LogFormat
 from pulse.application.log_formats import export as formatted
 from pulse.application.log_reader import EventQuery, LogRange
 from pulse.cli.exits import run_with_tools
@@ -125,7 +125,7 @@ def export(  # noqa: PLR0913 - one for each filter
     output().print(f"exported {what} up to position {exported.position:,} in {seconds:.1f} s")
 
 
-def _form_of(form: str | None, *, slices: bool) -> LogForm:
+def _form_of(form: str | None, *, slices: bool) -> LogFormat:
     if slices and form in {None, "csv"}:
         return "csv-slices"
     if form in {None, "ndjson"} and not slices:
@@ -154,7 +154,7 @@ def _query_of(parameters: dict[str, str]) -> EventQuery:
 async def _export(
     tools: Tools,
     file: Path,
-    form: LogForm,
+    form: LogFormat,
     query: EventQuery,
     on_progress: Callable[[int, int], None],
 ) -> _Exported:
@@ -198,7 +198,7 @@ class _PartialFile:
             raise _unwritable(self._part, error) from error
 
     @classmethod
-    def opened(cls, file: Path, form: LogForm, query: EventQuery, wanted: LogRange) -> Self:
+    def opened(cls, file: Path, form: LogFormat, query: EventQuery, wanted: LogRange) -> Self:
         """A new partial file, or the one that an interrupted export with the same options left.
 
         Raises:

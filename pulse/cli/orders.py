@@ -16,7 +16,7 @@ from pulse.http.api.lists import OrderParameters, order_query
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.printable import printable
-from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
+from pulse.projections.lists import MAX_ORDERS_PER_PAGE, OrderQuery
 from pulse.projections.order_view import OrderView
 from pulse.wording import counted
 
@@ -59,7 +59,7 @@ def failed(
       pulse orders failed
       pulse orders failed --reason TOO_LATE --limit 10
     """
-    query = OrderQuery(limit=MAX_ORDERS_A_PAGE, order_queue_status="FAILED")
+    query = OrderQuery(limit=MAX_ORDERS_PER_PAGE, order_queue_status="FAILED")
     found = run_with_tools(lambda tools: _find(tools.orders, query, reason, limit))
     if not as_json:
         for line in _render(found, reason):
@@ -185,7 +185,7 @@ async def _find(
     as_of_position: int | None = None
     while len(found) <= limit:
         page = await queries.orders(
-            msgspec.structs.replace(query, limit=MAX_ORDERS_A_PAGE, before=before)
+            msgspec.structs.replace(query, limit=MAX_ORDERS_PER_PAGE, before=before)
         )
         as_of_position = page.as_of_position if as_of_position is None else as_of_position
         found += [order for order in page.orders if reason in {None, order.failure_reason}]

@@ -14,7 +14,7 @@ from pulse.application.event_sentences import sentence_of
 from pulse.application.event_view import EventView, event_view, readable_event
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.orders import OrderNotFound
-from pulse.application.past import AsOfQuery, MomentInFuture, VersionBeyondStream
+from pulse.application.past import AsOfQuery, TimeInFuture, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import KeyScope, order_query_of
 from pulse.cli.schedule_text import draw, window_lines
@@ -183,7 +183,7 @@ async def _order_as_of(tools: Tools, order_id: UUID, as_of: AsOfQuery) -> OrderV
         raise PulseError("the order did not exist then") from None
     except VersionBeyondStream as error:
         raise PulseError(f"the order has only {counted(error.version, 'version')}") from None
-    except MomentInFuture as error:
+    except TimeInFuture as error:
         now = format_time(error.now)
         raise PulseError(
             f"the time is in the future: the clock of the database is at {now}"

@@ -10,7 +10,7 @@ import psycopg
 
 from pulse.errors import PulseError
 from pulse.eventstore.append_state import ConnectionLost, NotConfirmed, refusal_reason
-from pulse.postgres import WRONG_SESSION_ERRORS, Connection, break_off, describe, load_sql
+from pulse.postgres import WRONG_SESSION_ERRORS, Connection, abort_connection, describe, load_sql
 
 LOG_LOCK: Final = 0x50554C53_45000002
 """The advisory lock that serializes appends, so that ids are in commit order."""
@@ -166,7 +166,7 @@ class AppendConnection:
         server to cancel the statement. That would end a commit's wait for a replica, and leave the
         commit visible on this server only, where a failover loses it.
         """
-        broken = break_off(connection)
+        broken = abort_connection(connection)
 
         async def end_and_close() -> None:
             if broken:

@@ -1,7 +1,7 @@
 """The states of the appender, which is the circuit breaker of the append path.
 
-In the usual terms Open and Recovering are the closed circuit, Disconnected and Probing the open
-one, and OnTrial is half-open.
+In the usual terms Accepting and Recovering are the closed circuit, Disconnected and Probing the
+open one, and HalfOpen is half-open.
 """
 
 from typing import assert_never
@@ -12,7 +12,7 @@ import psycopg
 from pulse.postgres import describe
 
 
-class Open(msgspec.Struct, frozen=True):
+class Accepting(msgspec.Struct, frozen=True):
     """Appends are accepted: the last append or probe succeeded."""
 
 
@@ -34,7 +34,7 @@ class Probing(msgspec.Struct, frozen=True):
     reason: str
 
 
-class OnTrial(msgspec.Struct, frozen=True):
+class HalfOpen(msgspec.Struct, frozen=True):
     """Appends are accepted after a successful probe; the next refusal fails its callers at once."""
 
 
@@ -42,13 +42,13 @@ class Draining(msgspec.Struct, frozen=True):
     """Appends are refused: the process is stopping."""
 
 
-State = Open | Recovering | Disconnected | Probing | OnTrial | Draining
+State = Accepting | Recovering | Disconnected | Probing | HalfOpen | Draining
 
 
 def refusal_in(state: State) -> str | None:
     """Why a new append is refused at once; None if it is accepted."""
     match state:
-        case Open() | Recovering() | OnTrial():
+        case Accepting() | Recovering() | HalfOpen():
             return None
         case Disconnected(reason):
             return f"Postgres cannot be reached: {reason}"

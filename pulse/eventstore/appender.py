@@ -25,13 +25,13 @@ from pulse.eventstore.append_connection import (
 from pulse.eventstore.append_spans import commit_span
 from pulse.eventstore.append_state import (
     REFUSALS,
+    Accepting,
     ConnectionLost,
     Disconnected,
     Draining,
+    HalfOpen,
     IdTaken,
     NotConfirmed,
-    OnTrial,
-    Open,
     Probing,
     Recovering,
     State,
@@ -135,7 +135,7 @@ class Appender:
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work = asyncio.Event()
-        self.state: State = Open()
+        self.state: State = Accepting()
         self._state_known_at = float("-inf")
         self._requested_probe: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
@@ -348,7 +348,7 @@ class Appender:
     async def _probe(self) -> None:
         """Try an append that leaves no event: without an insert if nothing has failed."""
         before = self.state
-        probe = append_nothing if isinstance(before, Open) else append_and_roll_back
+        probe = append_nothing if isinstance(before, Accepting) else append_and_roll_back
         try:
             try:
                 await self._run_probe(probe)
@@ -358,7 +358,7 @@ class Appender:
         except (ConnectionLost, psycopg.Error) as error:
             self._enter(state_after(error) or Recovering(refusal_reason(error)))
         else:
-            self._enter(OnTrial() if isinstance(before, Probing) else Open())
+            self._enter(HalfOpen() if isinstance(before, Probing) else Accepting())
 
     async def _run_probe(self, probe: Callable[[Fetch], Awaitable[None]]) -> None:
         await self._connection.check_standby()
@@ -380,7 +380,7 @@ class Appender:
                 batch = [pending for pending in batch if not pending.future.done()]
                 if not batch:
                     return
-                on_trial = isinstance(self.state, OnTrial)
+                on_trial = isinstance(self.state, HalfOpen)
                 refused = await self._attempt(batch, retry)
                 if refused is not None and on_trial:
                     for pending in batch:
@@ -415,7 +415,7 @@ class Appender:
                 pending.mark_not_written()
             await self._isolate(batch, error)
         else:
-            self._enter(Open())
+            self._enter(Accepting())
         return None
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:

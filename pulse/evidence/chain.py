@@ -76,7 +76,7 @@ def is_same_signer(one: VerifierKey, other: VerifierKey) -> bool:
     )
 
 
-def place_of_signer(
+def signer_index(
     given: VerifierKey, keys: Sequence[VerifierKey], rotations: Sequence[str | None]
 ) -> int | None:
     """The place in a chain of the first key that is the given one; None if the chain lacks it.

@@ -14,8 +14,8 @@ from pulse.evidence.anchors import read_notes
 from pulse.evidence.chain import (
     declared_fork,
     keys_of_earlier_logs,
-    place_of_signer,
     require_chain,
+    signer_index,
     sizes_before_forks,
 )
 from pulse.evidence.findings import Fault, Finding
@@ -196,7 +196,7 @@ class _SealCheck:
             self._find("SIGNATURE", f"seal_keys: {error}")
         key = self._trust.key
         rotations = [each.rotation for each in recorded]
-        if key is None or place_of_signer(key, keys, rotations) is not None:
+        if key is None or signer_index(key, keys, rotations) is not None:
             return keys
         if recorded:
             detail = f"the database was sealed with {recorded[-1].verifier_key}, not with {key}"

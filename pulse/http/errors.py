@@ -14,7 +14,7 @@ from pulse.application.event_feed import TooManyStreams
 from pulse.application.list_reads import PositionNotReached
 from pulse.application.orders import CursorRefused, OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
-from pulse.application.past import MomentInFuture, VersionBeyondStream
+from pulse.application.past import TimeInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import (
     HaltNotFound,
@@ -185,7 +185,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         field="cursor",
         expected=CURSOR_EXPECTED,
     ),
-    MomentInFuture: lambda e: _parameter(e, "at", f"a time not after {format_time(e.now)}"),
+    TimeInFuture: lambda e: _parameter(e, "at", f"a time not after {format_time(e.now)}"),
     VersionBeyondStream: lambda e: _parameter(e, "version", f"a version from 1 to {e.version}"),
     ClientDisconnected: lambda e: _error(400, e),
     Unauthorized: lambda e: _error(401, e),

@@ -19,7 +19,7 @@ from pulse.http.auth import require_scope
 from pulse.http.errors import CURSOR_EXPECTED
 from pulse.http.parameters import ZonedTime, require_times_in_order
 from pulse.http.responses import order_id_of
-from pulse.projections.lists import MAX_EXAMINED, MAX_ORDERS_A_PAGE
+from pulse.projections.lists import MAX_EXAMINED, MAX_ORDERS_PER_PAGE
 from pulse.projections.order_view import OrderQueueStatus
 
 
@@ -31,7 +31,7 @@ class OwnOrderParameters(msgspec.Struct, frozen=True):
     order_unique_key: OrderUniqueKey | None = None
     created_from: ZonedTime | None = None
     created_before: ZonedTime | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDERS_A_PAGE)] = 50
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDERS_PER_PAGE)] = 50
     cursor: Annotated[str, msgspec.Meta(description=CURSOR_EXPECTED)] | None = None
 
 

@@ -13,7 +13,7 @@ from pulse.postgres.session import WRONG_SESSION_ERRORS as WRONG_SESSION_ERRORS
 from pulse.postgres.session import Connection as Connection
 from pulse.postgres.session import Sessions as Sessions
 from pulse.postgres.session import SessionUnfit as SessionUnfit
-from pulse.postgres.session import break_off as break_off
+from pulse.postgres.session import abort_connection as abort_connection
 from pulse.postgres.sql import fetch as fetch
 from pulse.postgres.sql import load_sql as load_sql
 from pulse.postgres.wakeups import Listener as Listener

@@ -43,7 +43,7 @@ class MigrationBlocked(PulseError):
     """The schema cannot be migrated now; a later attempt may succeed."""
 
 
-class MigrationUnderWay(MigrationBlocked):
+class MigrationInProgress(MigrationBlocked):
     """Another process is migrating the database now."""
 
 

@@ -14,7 +14,7 @@ from pulse.errors import PulseError
 from pulse.postgres.apply_revision import (
     MIGRATION_LOCK,
     TRY_LOCK,
-    MigrationUnderWay,
+    MigrationInProgress,
     Plan,
     RevisionRun,
 )
@@ -74,7 +74,7 @@ class Migrations:
         Raises:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
-            MigrationUnderWay: another process is migrating; does not wait for it.
+            MigrationInProgress: another process is migrating; does not wait for it.
             SchemaLocked: other sessions held the locks of a revision for `max_lock_wait_seconds`.
             OlderCodeRuns: a revision of the phase `after` waits for older processes to stop.
             SchemaNotCurrent: the schema is unknown, or too new for this code, or this role may not
@@ -217,7 +217,7 @@ class Migrations:
     async def _lock(self, connection: Connection) -> str:
         """Take the migration lock until the session ends; returns the schema of Pulse's tables."""
         if not await _value(connection, TRY_LOCK, MIGRATION_LOCK):
-            raise MigrationUnderWay("another process is migrating this database")
+            raise MigrationInProgress("another process is migrating this database")
         return await _set_search_path(connection)
 
     async def _plan(

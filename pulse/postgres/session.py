@@ -323,7 +323,7 @@ async def _run(
     return await cursor.fetchall() if cursor.description else []
 
 
-def break_off(connection: Connection) -> bool:
+def abort_connection(connection: Connection) -> bool:
     """Shut the connection's socket down, so that pending reads fail.
 
     The server gets no cancel request: a statement in progress continues there, up to its time

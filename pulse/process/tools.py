@@ -22,7 +22,7 @@ from pulse.postgres import (
     SessionUnfit,
     describe,
 )
-from pulse.postgres.apply_revision import MigrationUnderWay
+from pulse.postgres.apply_revision import MigrationInProgress
 from pulse.postgres.embedded import has_data
 from pulse.postgres.migrations import Migrations, SchemaNotCurrent
 from pulse.postgres.revision import AppliedRevision, Revision
@@ -201,7 +201,7 @@ async def migrate_once(
                             after=after,
                             max_lock_wait_seconds=_MAX_LOCKED_SECONDS,
                         )
-                except MigrationUnderWay:
+                except MigrationInProgress:
                     await retry.wait()
                 else:
                     break

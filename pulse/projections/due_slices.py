@@ -11,8 +11,8 @@ from pulse.domain import HaltTarget, SliceState
 from pulse.postgres import Connection, Database, Reads, fetch, load_sql
 from pulse.projections.due_orders import halt_parameters
 from pulse.projections.lists import (
-    MAX_SLICES_A_PAGE,
-    SlicePlace,
+    MAX_SLICES_PER_PAGE,
+    SliceCursorKey,
     SliceQuery,
     log_id_of_page,
     slices_parameters,
@@ -56,7 +56,7 @@ class DuePage(msgspec.Struct, frozen=True):
     """
 
     slices: tuple[DueSlice, ...]
-    next_after: SlicePlace | None
+    next_after: SliceCursorKey | None
     as_of_position: int
     log_id: UUID | None = None
 
@@ -86,8 +86,8 @@ async def read_due_slices(reads: Reads, query: SliceQuery) -> DuePage:
     Raises:
         DatabaseUnavailable: they cannot be read.
     """
-    if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
-        raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
+    if not 1 <= query.limit <= MAX_SLICES_PER_PAGE:
+        raise ValueError(f"a page has 1 to {MAX_SLICES_PER_PAGE} slices, not {query.limit}")
     return await reads.read(lambda connection: _due_page(connection, query))
 
 
@@ -97,7 +97,7 @@ async def _due_page(connection: Connection, query: SliceQuery) -> DuePage:
     slices = tuple(DueSlice(*row[1:]) for row in rows[: query.limit])
     last = None
     if len(rows) > query.limit:
-        last = SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][0])
+        last = SliceCursorKey(slices[-1].scheduled_at, rows[query.limit - 1][0])
     return DuePage(slices, last, position, await log_id_of_page(connection, query, last))
 
 

@@ -15,8 +15,8 @@ from pulse.postgres import Connection, Reads, fetch, load_sql
 from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
 from pulse.projections.position import PROJECTION_NAME
 
-MAX_ORDERS_A_PAGE: Final = 200
-MAX_SLICES_A_PAGE: Final = 1000
+MAX_ORDERS_PER_PAGE: Final = 200
+MAX_SLICES_PER_PAGE: Final = 1000
 MAX_EXAMINED: Final = 2_000
 """The maximum number of orders that a page with a filter by id, caller, trace or time examines."""
 
@@ -150,7 +150,7 @@ class OrderPage(msgspec.Struct, frozen=True):
     log_id: UUID | None = None
 
 
-class SlicePlace(msgspec.Struct, frozen=True):
+class SliceCursorKey(msgspec.Struct, frozen=True):
     """The keyset of a slice in the list. It is unique: no order has two slices at one time."""
 
     scheduled_at: datetime
@@ -167,7 +167,7 @@ class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     scheduled_from: datetime | None = None
     scheduled_before: datetime | None = None
-    after: SlicePlace | None = None
+    after: SliceCursorKey | None = None
     log_id: UUID | None = None
     min_position: int = 0
 
@@ -192,7 +192,7 @@ class SlicePage(msgspec.Struct, frozen=True):
     """
 
     slices: tuple[ScheduledSlice, ...]
-    next_after: SlicePlace | None
+    next_after: SliceCursorKey | None
     log_id: UUID | None = None
     as_of_position: int = 0
 
@@ -208,8 +208,8 @@ async def read_orders(reads: Reads, query: OrderQuery) -> OrderPage:
     Raises:
         DatabaseUnavailable: the queue cannot be read.
     """
-    if not 1 <= query.limit <= MAX_ORDERS_A_PAGE:
-        raise ValueError(f"a page has 1 to {MAX_ORDERS_A_PAGE} orders, not {query.limit}")
+    if not 1 <= query.limit <= MAX_ORDERS_PER_PAGE:
+        raise ValueError(f"a page has 1 to {MAX_ORDERS_PER_PAGE} orders, not {query.limit}")
     return await reads.read(lambda connection: _order_page(connection, query))
 
 
@@ -219,8 +219,8 @@ async def read_slices(reads: Reads, query: SliceQuery) -> SlicePage:
     Raises:
         DatabaseUnavailable: the queue cannot be read.
     """
-    if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
-        raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
+    if not 1 <= query.limit <= MAX_SLICES_PER_PAGE:
+        raise ValueError(f"a page has 1 to {MAX_SLICES_PER_PAGE} slices, not {query.limit}")
     return await reads.read(lambda connection: _slice_page(connection, query))
 
 
@@ -239,7 +239,7 @@ async def _slice_page(connection: Connection, query: SliceQuery) -> SlicePage:
     as_of_position = rows[0][0] if rows else 0
     last = None
     if len(rows) > query.limit:
-        last = SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][1])
+        last = SliceCursorKey(slices[-1].scheduled_at, rows[query.limit - 1][1])
     log_id = await log_id_of_page(connection, query, last)
     return SlicePage(slices, last, log_id, as_of_position)
 
@@ -295,7 +295,7 @@ def _find_parameters(query: OrderQuery) -> dict[str, Any]:
 
 def slices_parameters(query: SliceQuery) -> dict[str, Any]:
     """The parameters of SELECT_SLICES; the first page starts before all slices of its time."""
-    after = query.after or SlicePlace(query.scheduled_from or _FIRST_TIME, BEFORE_LOG)
+    after = query.after or SliceCursorKey(query.scheduled_from or _FIRST_TIME, BEFORE_LOG)
     return {
         "projection": PROJECTION_NAME,
         "scheduled_at": after.scheduled_at,

@@ -117,7 +117,7 @@ def test_failed_orders_are_filtered_by_reason(conninfo: str) -> None:
 def test_the_limit_keeps_the_newest_and_reports_that_there_are_more(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "MAX_ORDERS_A_PAGE", 1)
+    monkeypatch.setattr(orders, "MAX_ORDERS_PER_PAGE", 1)
     created = fill(conninfo)
     found = failed_json(conninfo, "--limit", "2")
     assert ids(found) == [created[5].originator_id, created[4].originator_id]

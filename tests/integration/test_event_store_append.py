@@ -9,7 +9,7 @@ from pulse.eventstore import Appender, AppendLimits
 from pulse.postgres import Database
 from tests.support.events import foreign_event, foreign_events, order_created, slices_scheduled
 from tests.support.log import (
-    PATIENT,
+    LONG_DEADLINES,
     Commits,
     append_singly,
     nothing,
@@ -105,7 +105,7 @@ async def test_concurrent_appends_share_statements(database: Database) -> None:
     async with (
         proxied(database.conninfo) as proxy,
         running_appender(
-            Database(proxy.conninfo, pool_size=1), on_commit=commits, limits=PATIENT
+            Database(proxy.conninfo, pool_size=1), on_commit=commits, limits=LONG_DEADLINES
         ) as appender,
     ):
         assert conninfo_to_dict(proxy.conninfo)["host"] == "127.0.0.1"
@@ -140,7 +140,9 @@ async def test_appends_that_wait_when_the_process_stops_are_still_written(
     database: Database,
 ) -> None:
     events = foreign_events(50)
-    appender = Appender(lambda: database.connect("appender"), on_commit=nothing, limits=PATIENT)
+    appender = Appender(
+        lambda: database.connect("appender"), on_commit=nothing, limits=LONG_DEADLINES
+    )
     appends = [asyncio.ensure_future(appender.append([event])) for event in events]
     await asyncio.sleep(0)
     appender.drain()

@@ -12,11 +12,11 @@ from pulse.eventstore import (
     AppendQueueFull,
     AppendRefused,
 )
-from pulse.eventstore.append_state import OnTrial, Open, Probing, State
+from pulse.eventstore.append_state import Accepting, HalfOpen, Probing, State
 from pulse.postgres import Connection, Database, PostgresLimits
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
-    PATIENT,
+    LONG_DEADLINES,
     append_all,
     append_singly,
     fetch,
@@ -94,7 +94,7 @@ async def test_a_statement_that_the_server_cancels_is_retried(database: Database
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with (
         log_locked(database) as lock,
-        running_appender(impatient, limits=PATIENT) as appender,
+        running_appender(impatient, limits=LONG_DEADLINES) as appender,
     ):
         waiting = asyncio.ensure_future(appender.append([foreign_event()]))
         for _ in range(2):
@@ -151,7 +151,7 @@ async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> 
             raise crash
         return await database.connect("appender")
 
-    appender = Appender(connect, on_commit=lambda: None, limits=PATIENT)
+    appender = Appender(connect, on_commit=lambda: None, limits=LONG_DEADLINES)
     with pytest.raises(RuntimeError, match="a bug"):
         await appender.run()
     async with running(appender.run):
@@ -178,10 +178,10 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
         with pytest.raises(AppendRefused):  # although no append waits any more
             await appender.append([foreign_event()])
         await unlock(lock)
-        await until_state(appender, OnTrial, Open)
+        await until_state(appender, HalfOpen, Accepting)
         events = foreign_events(10)
         await append_singly(appender, events)
-        assert isinstance(appender.state, Open)
+        assert isinstance(appender.state, Accepting)
     assert {(event.originator_id, 1) for event in events} <= set(await stored_log(database))
 
 
@@ -206,11 +206,11 @@ async def test_after_a_successful_probe_a_refused_batch_fails_its_callers_at_onc
     async with running_appender(database, limits=SHORT_DEADLINE) as appender:
         await fetch_as_owner(database, FULL_FOR_ALL_BUT_THE_PROBE)
         await append_singly(appender, foreign_events(1))
-        await until_state(appender, OnTrial)
+        await until_state(appender, HalfOpen)
         outcomes = await append_singly(appender, foreign_events(3))
         assert {str(o) for o in outcomes} == {"Postgres refuses appends: no space"}
         await fetch_as_owner(database, "DROP TRIGGER full_disk ON stored_events")
-        await until_state(appender, OnTrial)
+        await until_state(appender, HalfOpen)
         await append_singly(appender, foreign_events(3))
     assert len(await stored_log(database)) == 3
 

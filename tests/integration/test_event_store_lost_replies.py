@@ -11,7 +11,7 @@ from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, Versi
 from pulse.postgres import Database
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
-    PATIENT,
+    LONG_DEADLINES,
     Commits,
     append_all,
     append_singly,
@@ -227,7 +227,7 @@ async def test_an_append_on_a_silent_connection_succeeds_on_another(
 async def test_a_reply_that_is_lost_beyond_the_deadline_is_an_unknown_outcome(
     database: Database, proxy: PostgresProxy
 ) -> None:
-    limits = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)
+    limits = AppendLimits(answer_seconds=0.3, retry=LONG_DEADLINES.retry)
     behind = Database(proxy.conninfo, pool_size=1)
     event = foreign_event()
     async with running_appender(behind, limits=limits) as appender:

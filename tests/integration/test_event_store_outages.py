@@ -15,7 +15,7 @@ from pulse.postgres import Connection, Database
 from tests.support.database import as_superuser
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
-    PATIENT,
+    LONG_DEADLINES,
     Key,
     append_singly,
     nothing,
@@ -165,7 +165,7 @@ async def test_an_append_survives_a_failover_without_a_restart(
     async def tried_again() -> bool:
         return connections > 2
 
-    appender = Appender(connect, on_commit=nothing, limits=PATIENT)
+    appender = Appender(connect, on_commit=nothing, limits=LONG_DEADLINES)
     async with running(appender.run):
         waiting = asyncio.ensure_future(append_singly(appender, foreign_events(3)))
         await until(tried_again, "the appender looks for another server")

@@ -29,7 +29,7 @@ from pulse.projections.lists import (
     MAX_EXAMINED,
     SELECT_SLICES,
     OrderQuery,
-    SlicePlace,
+    SliceCursorKey,
     SliceQuery,
     orders_parameters,
     orders_statement,
@@ -346,7 +346,7 @@ def test_slices_counted_by_minute_read_those_slices(
 def test_a_page_of_slices_to_release_reads_a_page(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    for after in (None, SlicePlace(NOON, 20_000)):
+    for after in (None, SliceCursorKey(NOON, 20_000)):
         parameters = slices_parameters(SliceQuery(limit=50, scheduled_from=NOON, after=after))
         nodes = explain_analyze(connection, mode, SELECT_SLICES_TO_RELEASE, parameters)
         assert_costs(nodes, 51)
@@ -434,7 +434,7 @@ def test_settling_slices_reads_those_slices_and_their_orders(
         SliceQuery(limit=1000, scheduled_from=NOON),
         SliceQuery(limit=1000, scheduled_from=NOON, scheduled_before=NOON + timedelta(hours=8)),
         SliceQuery(limit=1000, scheduled_before=NOON),
-        SliceQuery(limit=10, after=SlicePlace(NOON, 2**62)),
+        SliceQuery(limit=10, after=SliceCursorKey(NOON, 2**62)),
         SliceQuery(limit=1000, scheduled_from=NOON + timedelta(days=999)),
     ],
 )

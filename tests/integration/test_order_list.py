@@ -12,7 +12,7 @@ import pytest
 from pulse.domain import Event, OrderCreated, evolve
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.claims import Claims
-from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderPage, OrderQuery, read_orders
+from pulse.projections.lists import MAX_ORDERS_PER_PAGE, OrderPage, OrderQuery, read_orders
 from pulse.projections.order_view import OrderQueueStatus, OrderReader, OrderView
 from pulse.projections.rebuild import Rebuild
 from tests.support.events import (
@@ -97,12 +97,12 @@ async def test_each_order_is_listed_as_it_is_read_newest_first(database: Databas
     assert all(order.slices for order in listed if order.order_queue_status == "COMPLETED")
 
 
-@pytest.mark.parametrize("limit", [1, 7, MAX_ORDERS_A_PAGE])
+@pytest.mark.parametrize("limit", [1, 7, MAX_ORDERS_PER_PAGE])
 async def test_every_filter_lists_what_matches_and_nothing_else(
     database: Database, limit: int
 ) -> None:
     await a_mixed_queue(database)
-    everything = await read_all(database, MAX_ORDERS_A_PAGE)
+    everything = await read_all(database, MAX_ORDERS_PER_PAGE)
     assert len(everything) == 60
     for status, instrument in FILTERS:
         listed = await read_all(database, limit, order_queue_status=status, instrument=instrument)
@@ -123,7 +123,7 @@ async def test_a_page_that_ends_with_the_list_has_no_next(database: Database) ->
     assert (len(last.orders), last.next_before) == (1, None)
 
 
-@pytest.mark.parametrize("limit", [0, -1, MAX_ORDERS_A_PAGE + 1])
+@pytest.mark.parametrize("limit", [0, -1, MAX_ORDERS_PER_PAGE + 1])
 async def test_a_page_without_a_valid_limit_is_refused(database: Database, limit: int) -> None:
     with pytest.raises(ValueError, match="1 to 200"):
         await read_orders(database, OrderQuery(limit=limit))
@@ -217,7 +217,7 @@ async def test_no_row_is_inconsistent_or_missing_while_a_projector_writes(
         pages: list[OrderPage] = []
         while not done.is_set():
             instrument = chance.choice([None, *INSTRUMENTS])
-            query = OrderQuery(limit=MAX_ORDERS_A_PAGE, instrument=instrument)
+            query = OrderQuery(limit=MAX_ORDERS_PER_PAGE, instrument=instrument)
             page = await read_orders(database, query)
             assert_is_what_the_log_says(page, log[: page.as_of_position], instrument)
             pages.append(page)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pulse.application.callers import Caller
 from pulse.application.orders import OrderNotFound
-from pulse.application.past import AsOfQuery, MomentInFuture, Past, VersionBeyondStream
+from pulse.application.past import AsOfQuery, Past, TimeInFuture, VersionBeyondStream
 from pulse.domain import HALTS_STREAM_ID, Event, Order, evolve
 from pulse.eventstore import EventStore, EventTooNew, PositionBeyondLog
 from pulse.postgres import Database
@@ -154,9 +154,9 @@ async def test_a_version_position_or_time_that_does_not_exist_is_refused(
     with pytest.raises(PositionBeyondLog):
         await past.queue(AsOfQuery(position=3))
     tomorrow = AsOfQuery(at=datetime.now(UTC) + timedelta(days=1))
-    with pytest.raises(MomentInFuture):
+    with pytest.raises(TimeInFuture):
         await past.order(order_id, tomorrow, INTERNAL)
-    with pytest.raises(MomentInFuture):
+    with pytest.raises(TimeInFuture):
         await past.queue(tomorrow)
     with pytest.raises(VersionBeyondStream) as caught:
         await past.order(order_id, AsOfQuery(version=3), INTERNAL)

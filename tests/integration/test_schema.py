@@ -7,7 +7,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pulse.postgres import Database, PostgresLimits
-from pulse.postgres.apply_revision import MIGRATION_LOCK, MigrationUnderWay
+from pulse.postgres.apply_revision import MIGRATION_LOCK, MigrationInProgress
 from pulse.postgres.migrations import (
     Migrations,
     SchemaNotCurrent,
@@ -98,7 +98,7 @@ def test_processes_that_start_together_on_a_current_schema_do_not_wait(conninfo:
 def test_migrating_does_not_wait_for_another_process_that_migrates(empty_conninfo: str) -> None:
     with psycopg.connect(empty_conninfo) as other:
         other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        with pytest.raises(MigrationUnderWay):
+        with pytest.raises(MigrationInProgress):
             migrate(empty_conninfo)
 
 

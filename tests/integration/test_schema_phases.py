@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.application.grants import GRANTS
 from pulse.postgres import Database, PostgresLimits
-from pulse.postgres.apply_revision import MigrationUnderWay, OlderCodeRuns, SchemaLocked
+from pulse.postgres.apply_revision import MigrationInProgress, OlderCodeRuns, SchemaLocked
 from pulse.postgres.migrations import Migrations, SchemaNotCurrent
 from pulse.process.revisions import HEAD, REVISIONS
 from pulse.process.schema import SchemaGate
@@ -312,7 +312,7 @@ async def test_processes_that_migrate_at_once_apply_each_revision_once(
         while True:
             try:
                 await migrate(later, conninfo, after=True)
-            except MigrationUnderWay:
+            except MigrationInProgress:
                 await asyncio.sleep(0.01)
             else:
                 return

@@ -12,7 +12,7 @@ import pytest
 from pulse.domain import OrderCreated, Slice, SlicesScheduled
 from pulse.postgres import Database
 from pulse.projections.lists import (
-    MAX_SLICES_A_PAGE,
+    MAX_SLICES_PER_PAGE,
     ScheduledSlice,
     SlicePage,
     SliceQuery,
@@ -83,7 +83,7 @@ async def test_each_slice_is_listed_with_its_orders_instrument_and_side(
     ]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, MAX_SLICES_A_PAGE])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, MAX_SLICES_PER_PAGE])
 async def test_slices_with_the_same_time_are_listed_in_the_order_of_their_orders(
     database: Database, limit: int
 ) -> None:
@@ -139,7 +139,7 @@ async def test_a_page_that_ends_with_the_list_has_no_next(database: Database) ->
     assert page.next_after is None
 
 
-@pytest.mark.parametrize("limit", [0, MAX_SLICES_A_PAGE + 1])
+@pytest.mark.parametrize("limit", [0, MAX_SLICES_PER_PAGE + 1])
 async def test_a_page_without_a_valid_limit_is_refused(database: Database, limit: int) -> None:
     with pytest.raises(ValueError, match="1 to 1000"):
         await read_slices(database, SliceQuery(limit=limit))

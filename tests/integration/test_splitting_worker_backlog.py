@@ -14,7 +14,7 @@ from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.claims import Claims
 from pulse.workers.splitting import SplitResult, SplittingWorker
 from tests.support.events import orders_created
-from tests.support.log import PATIENT, fetch, nothing, running
+from tests.support.log import LONG_DEADLINES, fetch, nothing, running
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, splitting_worker
 
@@ -45,7 +45,7 @@ class CountedStore(EventStore):
     """How many outcomes were appended together."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database, on_commit=nothing, limits=PATIENT)
+        super().__init__(database, on_commit=nothing, limits=LONG_DEADLINES)
         self.sizes: list[int] = []
 
     async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:

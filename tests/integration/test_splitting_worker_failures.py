@@ -20,7 +20,7 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import PATIENT, append_singly, running_appender
+from tests.support.log import LONG_DEADLINES, append_singly, running_appender
 from tests.support.proxy import Fault, PostgresProxy
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
@@ -50,7 +50,7 @@ async def test_a_worker_that_comes_late_loses_to_the_monitor(
     await append_and_project(store, database, [created])
     late = Fault(hold=asyncio.Event())
     behind = Database(proxy.conninfo, pool_size=1)
-    late_store = EventStore(database, on_commit=lambda: None, limits=PATIENT)
+    late_store = EventStore(database, on_commit=lambda: None, limits=LONG_DEADLINES)
     async with running_appender(behind) as appender:
         late_store.appender = appender
         await appender.append([foreign_event()])
@@ -98,7 +98,7 @@ async def test_claims_of_orders_whose_outcome_was_refused_are_released(
     """Postgres is unreachable for the appender only."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)
-    crippled = EventStore(database, on_commit=lambda: None, limits=PATIENT)
+    crippled = EventStore(database, on_commit=lambda: None, limits=LONG_DEADLINES)
     async with running_appender(Database(proxy.conninfo, pool_size=1)) as appender:
         crippled.appender = appender
         await appender.append([foreign_event()])
@@ -159,7 +159,7 @@ async def test_the_claim_of_an_order_with_unknown_outcome_is_not_released(
     """The reply is lost and the retry misses the deadline, but the outcome is stored."""
     created = order_created()
     await append_and_project(store, database, [created])
-    hasty = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)
+    hasty = AppendLimits(answer_seconds=0.3, retry=LONG_DEADLINES.retry)
     uncertain = EventStore(database, on_commit=lambda: None)
     retry = Fault(hold=asyncio.Event())
     async with running_appender(Database(proxy.conninfo, pool_size=1), limits=hasty) as appender:

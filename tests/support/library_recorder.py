@@ -17,7 +17,7 @@ from eventsourcing.persistence import (
 
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore, VersionTaken
 from pulse.postgres import Database, Notifier
-from tests.support.log import PATIENT, read_log, running, running_store, stored_event
+from tests.support.log import LONG_DEADLINES, read_log, running, running_store, stored_event
 
 _MAX_EVENTS = 100_000
 
@@ -90,7 +90,7 @@ class LibraryRecorder(ApplicationRecorder):
 
 @contextmanager
 def library_recorder(
-    *databases: Database, limits: AppendLimits = PATIENT
+    *databases: Database, limits: AppendLimits = LONG_DEADLINES
 ) -> Iterator[LibraryRecorder]:
     """A recorder over one store per database; the stores append and notify as in production."""
     with ExitStack() as stack:

@@ -30,7 +30,9 @@ Row = tuple[Any, ...]
 Key = tuple[UUID | str, int]
 AppendResult = tuple[int, ...] | BaseException
 
-PATIENT = AppendLimits(answer_seconds=15.0, retry=RetryPolicy(first_seconds=0.02, max_seconds=0.05))
+LONG_DEADLINES = AppendLimits(
+    answer_seconds=15.0, retry=RetryPolicy(first_seconds=0.02, max_seconds=0.05)
+)
 """Long deadlines, for tests of other things than deadlines."""
 
 
@@ -73,7 +75,7 @@ async def running_appender(
     database: Database,
     *,
     on_commit: Callable[[], None] = nothing,
-    limits: AppendLimits = PATIENT,
+    limits: AppendLimits = LONG_DEADLINES,
 ) -> AsyncIterator[Appender]:
     """A running appender."""
     appender = Appender(lambda: database.connect("appender"), on_commit=on_commit, limits=limits)
@@ -86,7 +88,7 @@ async def running_store(
     database: Database,
     *,
     on_commit: Callable[[], None] = nothing,
-    limits: AppendLimits = PATIENT,
+    limits: AppendLimits = LONG_DEADLINES,
     spans: Spans | None = None,
 ) -> AsyncIterator[EventStore]:
     """An event store with a running appender."""

@@ -38,10 +38,10 @@ from tests.support.processes import ROOT
 DOCUMENTS = {"api": documents.API, "gateway": documents.GATEWAY}
 EVENTS = (*(event_type.__name__ for event_type in EVENT_TYPES), "OtherEvent")
 CREATED_V1: Final = state_of_version_1(order_created())
-Described = tuple[str, str, dict[str, Any]]
+MetricDescription = tuple[str, str, dict[str, Any]]
 
 
-def operations(document: dict[str, Any]) -> Iterator[Described]:
+def operations(document: dict[str, Any]) -> Iterator[MetricDescription]:
     for path, methods in document["paths"].items():
         for method, described in methods.items():
             yield method.upper(), path, described

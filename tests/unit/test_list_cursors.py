@@ -40,7 +40,7 @@ def test_without_a_replica_the_form_of_a_cursor_is_unchanged() -> None:
 
 
 def test_with_a_replica_a_cursor_has_the_position_of_its_page() -> None:
-    cursor = next_cursor_of(QUERY, PAGE, may_go_back=True)
+    cursor = next_cursor_of(QUERY, PAGE, may_be_older=True)
     assert cursor is not None
     query = order_query(OrderParameters(instrument="NSE:TCS", cursor=cursor))
     assert (query.before, query.min_position) == (17, 40)
@@ -48,13 +48,13 @@ def test_with_a_replica_a_cursor_has_the_position_of_its_page() -> None:
 
 @pytest.mark.parametrize(("asked", "expected"), [(39, 40), (41, 41), (None, 40)])
 def test_the_higher_position_counts(asked: int | None, expected: int) -> None:
-    cursor = next_cursor_of(QUERY, PAGE, may_go_back=True)
+    cursor = next_cursor_of(QUERY, PAGE, may_be_older=True)
     parameters = OrderParameters(instrument="NSE:TCS", cursor=cursor, min_position=asked)
     assert order_query(parameters).min_position == expected
 
 
 def test_a_position_is_not_a_filter_so_a_cursor_is_valid_with_and_without_it() -> None:
     asked = OrderParameters(instrument="NSE:TCS", min_position=12)
-    cursor = next_cursor_of(order_query(asked), PAGE, may_go_back=False)
-    assert cursor == next_cursor_of(QUERY, PAGE, may_go_back=False)
+    cursor = next_cursor_of(order_query(asked), PAGE, may_be_older=False)
+    assert cursor == next_cursor_of(QUERY, PAGE, may_be_older=False)
     assert order_query(OrderParameters(instrument="NSE:TCS", cursor=cursor)).min_position == 0

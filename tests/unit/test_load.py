@@ -25,7 +25,7 @@ URL = "http://127.0.0.1:8000/pulse"
 CREATED_AT = datetime(2026, 11, 23, 9, 15, tzinfo=UTC)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "orders.ndjson"
 Answer = httpx.Response | httpx.TransportError
-PATIENT = RetryPolicy(first_seconds=0.4, max_seconds=8.0, deadline_seconds=30.0)
+LONG_DEADLINES = RetryPolicy(first_seconds=0.4, max_seconds=8.0, deadline_seconds=30.0)
 SHORT = RetryPolicy(first_seconds=0.001, max_seconds=0.001, deadline_seconds=0.05)
 
 
@@ -154,7 +154,7 @@ class Run:
         *,
         batch: int = 4,
         idle_seconds: float = 60,
-        retry: RetryPolicy = PATIENT,
+        retry: RetryPolicy = LONG_DEADLINES,
     ) -> Load:
         async def run() -> Load:
             transport = httpx.MockTransport(pulse)

@@ -12,7 +12,7 @@ TYPED_ROW = re.compile(r"^\| `pulse_\w+` \| (?:counter|gauge|histogram) .*$", re
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 
-def row(metric: metrics.Described) -> str:
+def row(metric: metrics.MetricDescription) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} |"
 

@@ -17,7 +17,7 @@ from pulse.evidence.chain import (
     DeclaredFork,
     declared_fork,
     keys_of_earlier_logs,
-    place_of_signer,
+    signer_index,
     sizes_before_forks,
 )
 from pulse.evidence.findings import Fault, Finding
@@ -265,7 +265,7 @@ class PackCheck:
         rotations = [key.rotation for key in recorded]
         try:
             keys = parse_keys(recorded)
-            number = place_of_signer(self._key or keys[-1], keys, rotations) if keys else None
+            number = signer_index(self._key or keys[-1], keys, rotations) if keys else None
             replaced = replaced_keys(recorded[: (number or 0) + 1])
             self._limits = sizes_before_forks(rotations)
             forks = [declared_fork(note) for note in rotations]

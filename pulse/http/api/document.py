@@ -12,7 +12,7 @@ from pulse.application.event_feed import TooManyStreams
 from pulse.application.halts import HaltRequest
 from pulse.application.list_reads import PositionNotReached
 from pulse.application.orders import CancelRequest
-from pulse.application.past import MomentInFuture, VersionBeyondStream
+from pulse.application.past import TimeInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
@@ -31,7 +31,7 @@ from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, as_of_
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady, beyond_log
-from pulse.http.openapi.document import POSITION, Described, document
+from pulse.http.openapi.document import POSITION, OperationDescription, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
@@ -99,7 +99,7 @@ def document_of_api(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     )
 
 
-def _with_right(handler: HTTPRouteHandler, described: Described) -> Described:
+def _with_right(handler: HTTPRouteHandler, described: OperationDescription) -> OperationDescription:
     """The operation with the right that its route declares."""
     right = right_of(handler)
     if right is None:
@@ -113,9 +113,9 @@ def _with_right(handler: HTTPRouteHandler, described: Described) -> Described:
     )
 
 
-def _internal(*faults: Fault, **more: Any) -> Described:  # noqa: ANN401 - fields of Described
+def _internal(*faults: Fault, **more: Any) -> OperationDescription:  # noqa: ANN401 - fields of OperationDescription
     """A call below `/internal`."""
-    return Described(faults=(*faults, *_AUTH, *FAULTS_OF_ALL), **more)
+    return OperationDescription(faults=(*faults, *_AUTH, *FAULTS_OF_ALL), **more)
 
 
 def _of_orders(query: bytes) -> object:
@@ -145,7 +145,7 @@ def _of_stream(query: bytes, *last_event_ids: str) -> object:
 
 _NOT_IN_LOG: Final = (
     Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "position")),
-    Fault("in the future", MomentInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
+    Fault("in the future", TimeInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
 )
 
 _NOT_OLDER: Final = (
@@ -251,6 +251,8 @@ _DESCRIBED: Final = {
         Fault("not sealed yet", NotYetSealed(18)),
     ),
     "say_hello": _internal(),
-    "read_health": Described(faults=(A_CRASH,), security=()),
-    "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()),
+    "read_health": OperationDescription(faults=(A_CRASH,), security=()),
+    "read_readiness": OperationDescription(
+        faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()
+    ),
 }

@@ -30,11 +30,11 @@ from pulse.http.negotiation import accepts_gzip
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
 
-MAX_EVENTS_A_PAGE: Final = 1000
-_DEFAULT_EVENTS_A_PAGE: Final = 100
+MAX_EVENTS_PER_PAGE: Final = 1000
+_DEFAULT_EVENTS_PER_PAGE: Final = 100
 _LIMIT_TEXT: Final = (
-    f"a page in JSON: 1 to {MAX_EVENTS_A_PAGE}, by default {_DEFAULT_EVENTS_A_PAGE}; NDJSON and "
-    "CSV: the maximum number of events or, with rows=slices, of orders; by default no limit"
+    f"a page in JSON: 1 to {MAX_EVENTS_PER_PAGE}, by default {_DEFAULT_EVENTS_PER_PAGE}; NDJSON "
+    "and CSV: the maximum number of events or, with rows=slices, of orders; by default no limit"
 )
 
 
@@ -126,9 +126,9 @@ def page_limit(parameters: EventParameters) -> int:
     Raises:
         BadRequest: the limit is too high for a page.
     """
-    limit = _DEFAULT_EVENTS_A_PAGE if parameters.limit is None else parameters.limit
-    if limit > MAX_EVENTS_A_PAGE:
-        expected = f"a whole number from 1 to {MAX_EVENTS_A_PAGE}, or Accept: {NDJSON} or {CSV}"
+    limit = _DEFAULT_EVENTS_PER_PAGE if parameters.limit is None else parameters.limit
+    if limit > MAX_EVENTS_PER_PAGE:
+        expected = f"a whole number from 1 to {MAX_EVENTS_PER_PAGE}, or Accept: {NDJSON} or {CSV}"
         raise parameter_error("limit", "is too high for a page", expected)
     return limit
 

@@ -13,7 +13,7 @@ import structlog
 from litestar import Response
 
 from pulse.application.event_feed import EventFeed
-from pulse.application.log_formats import LogForm, export
+from pulse.application.log_formats import LogFormat, export
 from pulse.application.log_reader import LogRange, LogReader
 from pulse.errors import PulseError
 from pulse.http.asgi import HEAD_KEY, RawHeaders, Receive, Scope, Send
@@ -29,12 +29,12 @@ OFFERED: Final = (JSON, NDJSON, CSV)
 """The media types of `GET /internal/events`; the first is the default."""
 
 Rows = Literal["events", "slices"]
-_CONTENT_TYPES: Final[dict[LogForm, bytes]] = {
+_CONTENT_TYPES: Final[dict[LogFormat, bytes]] = {
     "ndjson": NDJSON.encode(),
     "csv": f"{CSV}; charset=utf-8; header=present".encode(),
     "csv-slices": f"{CSV}; charset=utf-8; header=present".encode(),
 }
-_FILES: Final[dict[LogForm, bytes]] = {
+_FILES: Final[dict[LogFormat, bytes]] = {
     "ndjson": b"pulse-events.ndjson",
     "csv": b"pulse-events.csv",
     "csv-slices": b"pulse-slices.csv",
@@ -59,13 +59,13 @@ class LogExport(Response[str]):
     """
 
     def __init__(
-        self, log: LogReader, feed: EventFeed, wanted: LogRange, form: LogForm, *, gzip: bool
+        self, log: LogReader, feed: EventFeed, wanted: LogRange, form: LogFormat, *, gzip: bool
     ) -> None:
         super().__init__("", media_type=_CONTENT_TYPES[form].decode())
         self._log = log
         self._feed = feed
         self._wanted = wanted
-        self._form: LogForm = form
+        self._form: LogFormat = form
         self._gzip = gzip
 
     def to_asgi_response(self, *_: object, **__: object) -> Any:  # noqa: ANN401 - it is an ASGI app
@@ -132,7 +132,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def form_of(accept: Sequence[str], rows: Rows) -> LogForm | None:
+def form_of(accept: Sequence[str], rows: Rows) -> LogFormat | None:
     """The format that the request accepts; None for a page in JSON, which is the default.
 
     Raises:

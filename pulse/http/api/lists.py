@@ -29,11 +29,11 @@ from pulse.http.rights import needs
 from pulse.projections.due_slices import DuePage
 from pulse.projections.lists import (
     MAX_EXAMINED,
-    MAX_ORDERS_A_PAGE,
-    MAX_SLICES_A_PAGE,
+    MAX_ORDERS_PER_PAGE,
+    MAX_SLICES_PER_PAGE,
     OrderQuery,
     ScheduledSlice,
-    SlicePlace,
+    SliceCursorKey,
     SliceQuery,
 )
 from pulse.projections.lists import OrderPage as QueuePage
@@ -94,7 +94,7 @@ class OrderParameters(msgspec.Struct, frozen=True):
     trace_id: TraceId | None = None
     created_from: ZonedTime | None = None
     created_before: ZonedTime | None = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_ORDERS_A_PAGE)] = 50
+    limit: Annotated[int, Meta(ge=1, le=MAX_ORDERS_PER_PAGE)] = 50
     cursor: CursorText | None = None
     min_position: MinPosition | None = None
 
@@ -104,7 +104,7 @@ class SliceParameters(msgspec.Struct, frozen=True):
 
     scheduled_from: ZonedTime | None = None
     scheduled_before: ZonedTime | None = None
-    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_PER_PAGE)] = 100
     cursor: CursorText | None = None
     min_position: MinPosition | None = None
 
@@ -210,14 +210,14 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
     )
 
 
-def next_cursor_of(query: OrderQuery, page: QueuePage, *, may_go_back: bool) -> str | None:
+def next_cursor_of(query: OrderQuery, page: QueuePage, *, may_be_older: bool) -> str | None:
     """The cursor of the page after this one of the query; None if there is none.
 
-    With `may_go_back` the next page may be read from an older state; the cursor prevents that.
+    With `may_be_older` the next page may be read from an older state; the cursor prevents that.
     """
     if page.next_before is None or page.log_id is None:
         return None
-    as_of = page.as_of_position if may_go_back else 0
+    as_of = page.as_of_position if may_be_older else 0
     return encode_cursor(OrderCursor(_digest_of(query), page.next_before, page.log_id, as_of))
 
 
@@ -285,7 +285,7 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
     return msgspec.structs.replace(
         query,
-        after=SlicePlace(cursor.scheduled_at, cursor.created_position),
+        after=SliceCursorKey(cursor.scheduled_at, cursor.created_position),
         log_id=cursor.log_id,
         min_position=max(query.min_position, cursor.as_of),
     )
@@ -296,13 +296,13 @@ def next_slice_cursor_of(
     end: datetime | None,
     page: QueueSlicePage | DuePage,
     *,
-    may_go_back: bool,
+    may_be_older: bool,
 ) -> str | None:
     """The cursor of the page of slices after this one, between the same two times."""
     after = page.next_after
     if after is None or page.log_id is None:
         return None
-    as_of = page.as_of_position if may_go_back else 0
+    as_of = page.as_of_position if may_be_older else 0
     return encode_cursor(
         SliceCursor(begin, end, after.scheduled_at, after.created_position, page.log_id, as_of)
     )
@@ -339,7 +339,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
             page = await queries.orders(query)
         except PositionBeyondLog as error:
             raise list_beyond_log(error, parameters) from None
-        cursor = next_cursor_of(query, page, may_go_back=queries.pages_may_go_back)
+        cursor = next_cursor_of(query, page, may_be_older=queries.pages_may_be_older)
         return OrderPage(page.orders, cursor, page.as_of_position)
 
     list_orders.fn.__doc__ = f"""
@@ -388,8 +388,8 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         except PositionBeyondLog as error:
             raise list_beyond_log(error, parameters) from None
         filters = parameters.scheduled_from, parameters.scheduled_before
-        may_go_back = queries.pages_may_go_back
-        cursor = next_slice_cursor_of(*filters, page, may_go_back=may_go_back)
+        may_be_older = queries.pages_may_be_older
+        cursor = next_slice_cursor_of(*filters, page, may_be_older=may_be_older)
         return SlicePage(page.slices, cursor)
 
     return [list_orders, list_slices]

@@ -24,21 +24,21 @@ from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
 from pulse.projections.due_slices import MAX_COUNTED, DuePage, DueSlice
-from pulse.projections.lists import MAX_SLICES_A_PAGE
+from pulse.projections.lists import MAX_SLICES_PER_PAGE
 from pulse.rfc3339 import format_time
 
 DUE_PATH: Final = f"{CONSOLE_PATH}/due"
 _LAST_HOUR: Final = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
 _HOUR: Final = timedelta(hours=1)
 _MAX_OVERDUE: Final = 50
-_SLICES_A_PAGE: Final = 40
+_SLICES_PER_PAGE: Final = 40
 _MAX_LATE: Final = 20
 
 
 class DueParameters(SliceParameters, frozen=True):
     """The query parameters: those of `GET /internal/slices`, with smaller pages."""
 
-    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = _SLICES_A_PAGE
+    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_PER_PAGE)] = _SLICES_PER_PAGE
 
 
 class SliceRow(NamedTuple):
@@ -82,7 +82,9 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             end=end.astimezone(UTC),
             is_live=is_live,
             minutes=_by_minute([_row(s, known.in_force) for s in found.slices]),
-            next_page=_next_page(found, parameters, begin, end, may_go_back=due.pages_may_go_back),
+            next_page=_next_page(
+                found, parameters, begin, end, may_be_older=due.pages_may_be_older
+            ),
             chart=due_chart(
                 counts.minutes, begin, None if is_live else _period(begin, counted_until)
             ),
@@ -120,15 +122,15 @@ def _next_page(
     begin: datetime,
     end: datetime,
     *,
-    may_go_back: bool,
+    may_be_older: bool,
 ) -> str | None:
-    cursor = next_slice_cursor_of(begin, end, found, may_go_back=may_go_back)
+    cursor = next_slice_cursor_of(begin, end, found, may_be_older=may_be_older)
     if cursor is None:
         return None
     return link(
         DUE_PATH,
         scheduled_from=format_time(begin),
         scheduled_before=format_time(end),
-        limit=None if parameters.limit == _SLICES_A_PAGE else parameters.limit,
+        limit=None if parameters.limit == _SLICES_PER_PAGE else parameters.limit,
         cursor=cursor,
     )

@@ -26,8 +26,8 @@ from pulse.http.rights import needs
 
 LOG_PATH: Final = f"{CONSOLE_PATH}/log"
 
-_EVENTS_A_PAGE: Final = 30
-_MAX_EVENTS_A_PAGE: Final = 200
+_EVENTS_PER_PAGE: Final = 30
+_MAX_EVENTS_PER_PAGE: Final = 200
 _Position = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 
 
@@ -37,7 +37,7 @@ class LogParameters(msgspec.Struct, frozen=True):
     type: EventType | None = None
     after: _Position | None = None
     before: _Position | None = None
-    limit: Annotated[int, Meta(ge=1, le=_MAX_EVENTS_A_PAGE)] = _EVENTS_A_PAGE
+    limit: Annotated[int, Meta(ge=1, le=_MAX_EVENTS_PER_PAGE)] = _EVENTS_PER_PAGE
 
 
 class Events(NamedTuple):
@@ -117,7 +117,7 @@ async def _events(orders: InProcessOrders, parameters: LogParameters) -> Events:
 
 
 def _link(parameters: LogParameters, **position: int) -> str:
-    limit = None if parameters.limit == _EVENTS_A_PAGE else parameters.limit
+    limit = None if parameters.limit == _EVENTS_PER_PAGE else parameters.limit
     return link(LOG_PATH, type=parameters.type, limit=limit, **position)
 
 

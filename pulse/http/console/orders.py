@@ -115,8 +115,8 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         found = cursor = None
         if filters.query is not None:
             found = await read_list(request.scope, filters.query, orders.orders)
-            may_go_back = orders.pages_may_go_back
-            cursor = next_cursor_of(filters.query, found, may_go_back=may_go_back)
+            may_be_older = orders.pages_may_be_older
+            cursor = next_cursor_of(filters.query, found, may_be_older=may_be_older)
         return page(
             request,
             "orders.html",

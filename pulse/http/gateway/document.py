@@ -14,7 +14,7 @@ from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway.keys import KEYS_UNAVAILABLE
 from pulse.http.gateway.tokens import NOT_VALID
-from pulse.http.openapi.document import Described, document
+from pulse.http.openapi.document import OperationDescription, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
@@ -60,9 +60,9 @@ def document_of_gateway(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     )
 
 
-def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: ANN401 - its fields
+def _with_scope(scope: str, *faults: Fault, **more: Any) -> OperationDescription:  # noqa: ANN401 - its fields
     """A call for which a token must grant this scope."""
-    return Described(
+    return OperationDescription(
         faults=(
             *faults,
             fault_of("no token", lambda: bearer_token([])),
@@ -100,6 +100,6 @@ _DESCRIBED: Final = {
         fault_of("an invalid cursor", lambda: _of_orders(b"cursor=x")),
     ),
     "read_own_history": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
-    "say_hello": Described(faults=(A_CRASH,), example={"message": HELLO}),
-    "read_health": Described(faults=(A_CRASH,)),
+    "say_hello": OperationDescription(faults=(A_CRASH,), example={"message": HELLO}),
+    "read_health": OperationDescription(faults=(A_CRASH,)),
 }

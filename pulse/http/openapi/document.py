@@ -32,7 +32,7 @@ POSITION: Final = "X-Pulse-Position"
 _WHOLE_NUMBERS: Final = ("Retry-After", POSITION)
 
 
-class Described(msgspec.Struct, frozen=True, kw_only=True):
+class OperationDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of an operation that are neither in its handler nor in `texts.json`.
 
     `security` overrides that of the whole document. `body` is the schema of the request body, which
@@ -62,7 +62,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
     description: str,
     *,
     handlers: Sequence[HTTPRouteHandler],
-    described: Mapping[str, Described],
+    described: Mapping[str, OperationDescription],
     tags: Mapping[str, str],
     security_schemes: Mapping[str, Any],
     security: Sequence[Mapping[str, Any]] = (),
@@ -109,7 +109,9 @@ def _answered_structs(handler: HTTPRouteHandler) -> list[type[msgspec.Struct]]:
     return [answered.annotation] if answered.is_subclass_of(msgspec.Struct) else []
 
 
-def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: Described) -> None:
+def _complete(
+    operation: dict[str, Any], handler: HTTPRouteHandler, described: OperationDescription
+) -> None:
     declared = handler.parsed_fn_signature.parameters.get(PARAMETERS)
     struct = NoParameters if declared is None else declared.annotation
     unknown = fault_of("an unknown parameter", lambda: parse_query(b"dry_run=true", struct))

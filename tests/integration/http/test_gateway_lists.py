@@ -13,7 +13,7 @@ from eventsourcing.persistence import StoredEvent
 
 from pulse.application.callers import Caller
 from pulse.application.orders import OwnOrderQuery
-from pulse.application.own_cursors import OwnPlace, encode_own_cursor
+from pulse.application.own_cursors import OwnCursorKey, encode_own_cursor
 from pulse.domain import OrderCreated, SlicesScheduled, order_id_for
 from tests.support.database import as_superuser
 from tests.support.events import (
@@ -157,7 +157,7 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
     inside = (await both.api.get("/internal/orders?limit=1")).json()["next_cursor"]
     log_id = UUID((await both.api.get("/internal/events?limit=1")).json()["log_id"])
     forged = [
-        encode_own_cursor(OwnOrderQuery(limit=1), for_alice, OwnPlace.after(other, log_id))
+        encode_own_cursor(OwnOrderQuery(limit=1), for_alice, OwnCursorKey.after(other, log_id))
         for other in (UUID(bobs), uuid4(), order_id_for(for_alice.key_scope, ""))
     ]
     answers = []

@@ -59,7 +59,7 @@ def layout(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
     return connection.execute(_LAYOUT).fetchall()
 
 
-PATIENT = AppendLimits(answer_seconds=DEADLINE_SECONDS)
+LONG_DEADLINES = AppendLimits(answer_seconds=DEADLINE_SECONDS)
 
 
 class CheckpointingReader:
@@ -140,7 +140,7 @@ def recorders(conninfo: str) -> Iterator[Callable[[str], ApplicationRecorder]]:
         def make(kind: str) -> ApplicationRecorder:
             if kind == "pulse":
                 database = Database(conninfo, pool_size=2)
-                return stack.enter_context(library_recorder(database, limits=PATIENT))
+                return stack.enter_context(library_recorder(database, limits=LONG_DEADLINES))
             db_functions = kind == "stock with functions"
             return stack.enter_context(stock_recorder(conninfo, db_functions=db_functions))
 
