@@ -149,10 +149,10 @@ async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) 
 CASE: Final = Case(
     name="cancels",
     promise="Cancels, each from up to three callers at once, race the release of a slice or the "
-    "split: each slice has one fate, each cancel is answered 200 or 409, which the log bears out, "
+    "split: each slice has one fate, each cancel is answered 200 or 409, which the log confirms, "
     "an order has at most one cancel, and nothing is released after a 200",
     at_least=10_000,
-    short=400,
+    short=160,
     run=run,
     waits=True,
 )

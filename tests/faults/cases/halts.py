@@ -181,7 +181,7 @@ CASE: Final = Case(
     "releasers gets no notifications: no release is in the log after a halt of its scope and "
     "before the halt was lifted, and every halt that was answered is in the log",
     at_least=10_000,
-    short=600,
+    short=250,
     run=run,
     waits=True,
 )
