@@ -307,7 +307,7 @@ async def test_a_lift_says_how_many_slices_are_known_to_be_overdue(
     conninfo: str, api: httpx.AsyncClient, others: int, own: int, text: str
 ) -> None:
     halts = []
-    for instrument in ("NSE:INFY", "NSE:TCS"):  # before the orders: the releaser runs
+    for instrument in ("NSE:INFY", "NSE:TCS"):  # before the orders, or they would be released
         body = {"scope": "INSTRUMENT", "instrument": instrument, "reason": "r"}
         halts.append((await api.post("/pulse/internal/halts", json=body)).json()["halt_id"])
     overdue(conninfo, others, "NSE:INFY", 20)
