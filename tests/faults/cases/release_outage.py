@@ -163,8 +163,8 @@ CASE: Final = Case(
     name="release_outage",
     promise="All processes with releasers are stopped, frozen or killed for longer than the gaps "
     "between slices, with many open orders: afterwards no order's slices are released in a burst, "
-    "those whose deadline has passed expire, and the backlog is settled. Recovery: from the restart "
-    "until all slices that were due are released or expired",
+    "those whose deadline has passed expire, and the backlog is settled. Recovery: from the "
+    "restart until all slices that were due are released or expired",
     at_least=3,
     short=2,
     run=run,
