@@ -125,8 +125,9 @@ def _candidates(data: Path) -> list[Account | None]:
         return [Account(owner.st_uid, owner.st_gid)]
     if data.name == "cluster":
         return [user_namespace()]
-    # Only Postgres uses the account `postgres`, and no other account can read data in a user
-    # namespace. Other services may use `nobody`, so it is the fallback for containers.
+    # Only Postgres runs as the account `postgres`, and no other account can read data in a user
+    # namespace. Containers often have neither. The account `nobody` comes last, because other
+    # services may run as it and could read the data.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 
