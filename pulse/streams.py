@@ -1,16 +1,21 @@
-"""Handles standard streams that are closed or cannot be written."""
+"""Handles standard streams that are closed, cannot be written, or are not buffered."""
 
+import io
 import os
 import sys
-from io import TextIOWrapper
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def open_standard_streams() -> None:
-    """Open standard streams that were closed when this process started, on /dev/null.
+    """Make stdout and stderr usable, and complete.
 
-    Otherwise the next file or socket would get their file descriptor, and receive what a library
-    or a child process writes to it.
+    Streams that were closed when this process started are opened on /dev/null. Otherwise the next
+    file or socket would get their file descriptor, and receive what a library or a child process
+    writes to it.
+
+    Streams that PYTHONUNBUFFERED made unbuffered become line-buffered. An unbuffered text stream
+    calls write(2) once and ignores how much of the text it wrote: of a text longer than the free
+    space of a pipe the rest would be lost whenever a signal interrupts the call.
     """
     for number in range(3):
         try:
@@ -18,9 +23,12 @@ def open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
     for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             stream = os.fdopen(os.dup(number), "w", encoding="utf-8", errors="backslashreplace")
             setattr(sys, name, stream)
+        elif isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+            setattr(sys, name, _line_buffered(stream))
 
 
 def flush_or_discard(stream: TextIO | None) -> None:
@@ -33,7 +41,18 @@ def flush_or_discard(stream: TextIO | None) -> None:
     try:
         stream.flush()
     except (OSError, ValueError):
-        if isinstance(stream, TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
+
+
+def _line_buffered(stream: Any) -> TextIO:  # noqa: ANN401 - the types assume a buffered stream
+    return open(
+        stream.fileno(),
+        "w",
+        buffering=1,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        closefd=False,
+    )
