@@ -117,7 +117,7 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
         (("--seed", "seven"), "expected 16 hex digits"),
         (("--seed", "g" * 16), "expected 16 hex digits"),
         (("--total", "19"), "at least one share per slice: 20"),
-        (("--splits", "101"), "should be less than or equal to 100"),
+        (("--splits", "101"), "not in the range 2<=x<=100"),
     ],
 )
 def test_invalid_terms_are_one_error_line_and_exit_code_2(

@@ -18,15 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "pulse.cli.app",
-        "pulse.cli.serving",
-        "pulse.process.apps",
-        "uvicorn.main",
-        __name__,
-    ]
-)
+_CONTEXT.set_forkserver_preload([__name__, "tests.support.forked_imports"])
 
 
 class Running(Protocol):

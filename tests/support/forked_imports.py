@@ -1,0 +1,19 @@
+"""What forked processes import, so that only the process that forks them does.
+
+It is imported there only. The garbage collector ignores the imported objects from then on: a
+collection in each forked process would traverse them, and copy the memory pages that they are in.
+"""
+
+import gc
+from importlib import import_module
+from importlib.util import find_spec
+
+for module in ("pulse.cli.app", "pulse.cli.serving", "pulse.process.apps", "uvicorn.main"):
+    import_module(module)
+# Litestar imports its plugin when an application is made, if pydantic is installed: here it is,
+# because pgqueuer, a peer in the benchmarks, needs it.
+if find_spec("pydantic"):
+    import_module("litestar.plugins.pydantic")
+
+gc.collect()
+gc.freeze()
