@@ -11,9 +11,9 @@ from benchmarks.report import Report
 def chart_of(report: Report) -> Figure:
     """Every comparison as the ratio of Pulse to its baseline, with the goal if it has one."""
     rows = [
-        (f"{part.name}: {comparison.setting}", baseline)
+        (f"{part.result.name}: {comparison.setting}", baseline)
         for part in report.parts.values()
-        for comparison in part.comparisons
+        for comparison in part.result.comparisons
         for baseline in comparison.baselines
         if not baseline.series.name.startswith("Pulse")
     ]

@@ -51,11 +51,17 @@ class Machine(msgspec.Struct, frozen=True):
         )
 
 
-class Report(msgspec.Struct):
-    """The content of the file: the machine of the last run, and every part's last result."""
+class MeasuredPart(msgspec.Struct, frozen=True):
+    """A part's result, and the machine on which it was measured."""
 
     machine: Machine
-    parts: dict[str, PartResult] = {}
+    result: PartResult
+
+
+class Report(msgspec.Struct):
+    """The content of the file: every part's last result."""
+
+    parts: dict[str, MeasuredPart] = {}
 
 
 class ReportFile:
@@ -67,7 +73,7 @@ class ReportFile:
     def put(self, result: PartResult) -> None:
         """Write this part's result, replacing its old one."""
         parts = read(self._file).parts if self._file.exists() else {}
-        report = Report(Machine.this(), {**parts, result.name: result})
+        report = Report({**parts, result.name: MeasuredPart(Machine.this(), result)})
         content = msgspec.json.format(msgspec.json.encode(report), indent=1)
         self._file.write_bytes(content + b"\n")
 
