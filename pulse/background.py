@@ -2,8 +2,8 @@
 
 import uvloop
 
-from pulse.process.apps import run_workers
 from pulse.process.startup import settings_from_environment
+from pulse.process.workers import run_workers
 
 
 def main() -> None:

@@ -41,7 +41,8 @@ _EXIT_CODES = (
 
 # The module of each command and group, in the order of the help.
 _MODULES: Final = {
-    **dict.fromkeys(("up", "api", "gateway", "background"), "serving"),
+    **dict.fromkeys(("up", "api", "gateway"), "serving"),
+    "background": "background",
     "config": "config",
     "doctor": "doctor",
     "token": "token",

@@ -1,4 +1,4 @@
-"""`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: start the processes of Pulse."""
+"""`pulse up`, `pulse api`, `pulse gateway`: start the processes of Pulse that serve HTTP."""
 
 import shlex
 import signal
@@ -9,7 +9,6 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
-import uvloop
 
 from pulse.cli.exits import CouldNotStart, WrongSettings
 from pulse.cli.server import serve, serve_group, url_of
@@ -17,7 +16,7 @@ from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.evidence.key_file import KeyFileUnusable
 from pulse.http.auth import is_loopback
 from pulse.printable import printable_lines
-from pulse.process.apps import all_in_one_app, api_app, gateway_app, run_workers
+from pulse.process.apps import all_in_one_app, api_app, gateway_app
 from pulse.process.development_key import KeyUnsafe, has_key, with_development_key
 from pulse.process.group.supervisor import GroupSize
 from pulse.process.seal import with_seal_key
@@ -142,27 +141,6 @@ def gateway(host: Host = None, port: Port = None) -> None:
     """
     settings = _with_development_key(_settings(host, port), make=False)
     serve(gateway_app(settings), settings, _greeting_of_gateway(settings))
-
-
-def background() -> None:
-    """Start the workers alone.
-
-    Splits orders, releases slices when they are due, times out orders that take
-    too long, and releases the claims of dead workers. Any number may run on any
-    number of machines. They need the Postgres of the API: PULSE_DATABASE_URL, or
-    the same PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish the
-    batch in progress or release it.
-
-    With PULSE_MONITORING_PORT it serves /metrics and both health checks there,
-    on PULSE_HOST.
-
-    Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
-    start (the port is in use, or the schema cannot be migrated).
-
-    Example:
-      PULSE_BATCH_SIZE=50 pulse background
-    """
-    uvloop.run(run_workers(settings_from_environment()))
 
 
 def _settings(host: str | None, port: int | None) -> Settings:

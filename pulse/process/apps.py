@@ -1,14 +1,11 @@
-"""Builds what a process runs from its settings: the ASGI applications, or the workers alone."""
+"""Builds the ASGI applications of a process from its settings."""
 
-import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
-    nullcontext,
 )
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -21,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pulse import metrics
 from pulse.application.orders import Orders
 from pulse.application.over_http import open_orders_over_http
-from pulse.errors import PulseError
+from pulse.application.readiness import Readiness
 from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.monitoring import create_health
 from pulse.http.asgi import ASGIApp
@@ -40,14 +37,11 @@ from pulse.http.root import Mounts, RequestObserver, Root
 from pulse.http.routes import RoutedApp
 from pulse.http_client import open_client
 from pulse.line_writer import LineWriter
-from pulse.logs import LogHandler, info_handler, report_fatal_error
-from pulse.market_calendar import SHIPPED, MarketCalendar, load
+from pulse.logs import LogHandler, info_handler
 from pulse.process.group.member import Member
 from pulse.process.group.metrics import exposing_metrics, group_metrics
-from pulse.process.monitoring import bind_monitoring, serving
-from pulse.process.node import Node, Workers
-from pulse.process.server import open_server
-from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
+from pulse.process.node import Node, Workers, open_node
+from pulse.process.startup import stop_on_hangup, tune_gc
 from pulse.settings import Settings
 from pulse.tracing import open_spans
 
@@ -80,9 +74,9 @@ def all_in_one_app(settings: Settings, member: Member | None = None) -> Root:
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
         async with (
-            _exposing(settings, member),
+            exposing_metrics(settings, member),
             _open_token_checker(settings) as tokens,
-            _open_node(
+            open_node(
                 settings, spans, Workers.HERE if member is None else Workers.IN_GROUP
             ) as node,
         ):
@@ -105,7 +99,7 @@ def api_app(settings: Settings) -> Root:
 
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
-        async with _open_node(settings, spans, Workers.ELSEWHERE) as node:
+        async with open_node(settings, spans, Workers.ELSEWHERE) as node:
             yield {
                 **_metrics(settings),
                 CONSOLE_PATH: _console(settings, node, ""),
@@ -137,57 +131,15 @@ def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None =
     return _root(settings, open_mounts, "pulse-gateway")
 
 
-async def run_workers(
-    settings: Settings,
-    member: Member | None = None,
-    on_started: Callable[[], None] = lambda: None,
-) -> None:
-    """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start.
-
-    `on_started` is called once they run. A member of a group has no monitoring port, since the
-    group has one `/metrics`.
-    """
-    stopped = asyncio.Event()
-    for number in STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    stop_on_hangup()
-    try:
-        port = settings.monitoring_port if member is None else None
-        sockets = [] if port is None else bind_monitoring(settings.host, port)
-        async with (
-            open_spans("pulse-background") as spans,
-            _exposing(settings, member),
-            _open_node(settings, spans, Workers.HERE) as node,
-            _monitoring(settings, node, sockets),
-        ):
-            tune_gc()
-            _log.info("workers.started")
-            on_started()
-            await stopped.wait()
-            _log.info("workers.stopping")
-    except PulseError as error:
-        report_fatal_error(str(error))
-        raise SystemExit(3) from None
-    _log.info("workers.stopped")
-
-
-@asynccontextmanager
-async def _monitoring(
-    settings: Settings, node: Node, sockets: list[socket.socket]
-) -> AsyncIterator[None]:
-    """Serve metrics and health on these sockets, if there are any."""
-    if not sockets:
-        yield
-        return
+def monitoring_app(settings: Settings, readiness: Readiness) -> Root:
+    """Metrics and health, of a process that serves no API."""
 
     @asynccontextmanager
     async def open_mounts(_: "Spans | None") -> AsyncIterator[_RoutedMounts]:
-        health = create_health(node.readiness)
+        health = create_health(readiness)
         yield {**_metrics(settings), "": _Routed(health, health)}
 
-    app = _root(settings, open_mounts, None)
-    async with serving(app, sockets):
-        yield
+    return _root(settings, open_mounts, None)
 
 
 def limits_of(settings: Settings) -> AdmissionLimits:
@@ -333,35 +285,6 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
     limiter = RateLimiter(per_second, settings.rate_limit_burst_seconds)
     max_in_flight = max(1, settings.max_requests_in_flight // _MIN_CALLERS_TO_FILL_A_PROCESS)
     return RateLimitMiddleware(app, limiter, max_in_flight)
-
-
-def _exposing(settings: Settings, member: Member | None) -> AbstractAsyncContextManager[None]:
-    """Expose the metrics to the other members of the group, if there is one."""
-    return nullcontext() if member is None or not settings.metrics else exposing_metrics(member)
-
-
-@asynccontextmanager
-async def _open_node(
-    settings: Settings, spans: "Spans | None", workers: Workers
-) -> AsyncIterator[Node]:
-    calendar = _load_market_calendar(settings)
-    async with open_server(settings) as server:
-        node = Node(settings, server, workers=workers, calendar=calendar, spans=spans)
-        async with node.running():
-            with on_stop_signal(node.feed.stop):
-                yield node
-
-
-def _load_market_calendar(settings: Settings) -> MarketCalendar:
-    calendar = load(settings.market_calendar)
-    coverage = (f"{name} before {calendar.coverage(name)[1]}" for name in calendar.exchanges)
-    _log.info(
-        "market_calendar.loaded",
-        file=str(settings.market_calendar or SHIPPED),
-        digest=calendar.digest,
-        covers=", ".join(coverage),
-    )
-    return calendar
 
 
 @asynccontextmanager

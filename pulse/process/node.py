@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from pulse import metrics
 from pulse.application.clock_record import ClockRecord
 from pulse.application.clock_watch import ClockWatch
@@ -27,13 +29,15 @@ from pulse.domain import SessionCalendar
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.evidence.tree import SealedLog
-from pulse.http.api.event_stream import render_event
+from pulse.http.server_sent_events import render_event
 from pulse.loop import Loop, WakeUp
+from pulse.market_calendar import SHIPPED, MarketCalendar, load
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.revisions import HEAD
 from pulse.process.schema import SchemaGate
 from pulse.process.seal import own_verifier, sealer_of
-from pulse.process.server import Server
+from pulse.process.server import Server, open_server
+from pulse.process.startup import on_stop_signal
 from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
@@ -49,6 +53,8 @@ from pulse.workers.timeouts import TimeoutMonitor
 
 if TYPE_CHECKING:
     from pulse.spans import Spans
+
+_log = structlog.get_logger(__name__)
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects, and how long it seals, the last events at most."""
@@ -411,3 +417,28 @@ class Node:
             self._gate.require()
             async with asyncio.timeout(MAX_CATCH_UP_SECONDS):
                 await self._projector.run_until(await self._store.end())
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings, spans: "Spans | None", workers: Workers
+) -> AsyncIterator[Node]:
+    """The running node of a process with these settings."""
+    calendar = _load_market_calendar(settings)
+    async with open_server(settings) as server:
+        node = Node(settings, server, workers=workers, calendar=calendar, spans=spans)
+        async with node.running():
+            with on_stop_signal(node.feed.stop):
+                yield node
+
+
+def _load_market_calendar(settings: Settings) -> MarketCalendar:
+    calendar = load(settings.market_calendar)
+    coverage = (f"{name} before {calendar.coverage(name)[1]}" for name in calendar.exchanges)
+    _log.info(
+        "market_calendar.loaded",
+        file=str(settings.market_calendar or SHIPPED),
+        digest=calendar.digest,
+        covers=", ".join(coverage),
+    )
+    return calendar

@@ -12,9 +12,9 @@ import uvicorn
 from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.eventstore import EventStore
 from pulse.http.api.app import ApiUseCases, create_api
-from pulse.http.api.event_stream import render_event
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import InternalAuthMiddleware
+from pulse.http.server_sent_events import render_event
 from pulse.loop import Loop
 from pulse.postgres import Database
 from pulse.process.uvicorn_fixes import fix_uvicorn

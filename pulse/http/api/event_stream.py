@@ -22,7 +22,7 @@ from pulse.application.event_feed import (
     FeedQuery,
     Partition,
 )
-from pulse.application.event_view import EventType, EventView
+from pulse.application.event_view import EventType
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.asgi import HEAD_KEY, RawHeaders, Receive, Scope, Send
@@ -81,11 +81,6 @@ class _End(msgspec.Struct, frozen=True):
     message: str
     position: int
     log_id: str
-
-
-def render_event(view: EventView) -> bytes:
-    """An event of the log as a server-sent event."""
-    return b"id: %d\ndata: %b\n\n" % (view.position, msgspec.json.encode(view))
 
 
 def feed_query(parameters: StreamParameters, last_event_ids: list[str]) -> FeedQuery:

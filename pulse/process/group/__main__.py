@@ -9,12 +9,11 @@ import uvloop
 from pulse import metrics
 from pulse.errors import PulseError
 from pulse.logs import report_fatal_error
-from pulse.process.apps import all_in_one_app, run_workers
 from pulse.process.development_key import with_development_key
 from pulse.process.group.member import ControlSocket, Member
-from pulse.process.http_server import HttpServer
 from pulse.process.seal import with_seal_key
 from pulse.process.startup import settings_from_environment
+from pulse.process.workers import run_workers
 from pulse.settings import Settings
 
 _COULD_NOT_START: Final = 3
@@ -47,6 +46,10 @@ async def _work(settings: Settings, member: Member, control: ControlSocket) -> N
 
 
 async def _serve(settings: Settings, member: Member, control: ControlSocket) -> None:
+    # Only here: members with workers do not import the web framework.
+    from pulse.process.apps import all_in_one_app  # noqa: PLC0415
+    from pulse.process.http_server import HttpServer  # noqa: PLC0415
+
     server = HttpServer(all_in_one_app(settings, member), control.report_serving)
     with control.watched(server.drain):
         await server.serve(member.sockets())

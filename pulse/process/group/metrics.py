@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from pulse import metrics
 from pulse.process.group.member import Member
+from pulse.settings import Settings
 
 MAX_ANSWER_SECONDS: Final = 1.0
 """A member that does not answer within this time is left out."""
@@ -50,8 +51,11 @@ def metrics_file(directory: str, name: str, generation: int) -> Path:
 
 
 @asynccontextmanager
-async def exposing_metrics(member: Member) -> AsyncIterator[None]:
-    """Expose the metrics of this process to the other members until the context ends."""
+async def exposing_metrics(settings: Settings, member: Member | None) -> AsyncIterator[None]:
+    """Expose the metrics of this process to the other members of its group, if it is in one."""
+    if member is None or not settings.metrics:
+        yield
+        return
     file = metrics_file(member.directory, member.name, member.generation)
     server = await asyncio.start_unix_server(_answer, file)
     try:
