@@ -7,10 +7,12 @@ import pytest
 
 from tests.support.processes import ROOT
 
+FRAMEWORKS = ("litestar", "uvicorn")
+
 
 @pytest.mark.parametrize("module", ["pulse.background", "pulse.cli.background"])
 def test_a_process_with_workers_alone_imports_no_web_framework(module: str) -> None:
-    script = f"import sys, {module}; print([name for name in ('litestar', 'uvicorn') if name in sys.modules])"
+    script = f"import sys, {module}; print([name for name in {FRAMEWORKS} if name in sys.modules])"
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
