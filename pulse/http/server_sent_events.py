@@ -1,7 +1,7 @@
 """The wire format of an event of the log as a server-sent event.
 
-Apart from the routes of streams, because a process with workers alone does not import the web
-framework.
+It is not in the module of the streams' routes, because a process that only has workers must not
+import the web framework.
 """
 
 import msgspec

@@ -24,6 +24,7 @@ from pulse.postgres.embedded import EmbeddedServer
 from tests.support.deployment_files import CONTAINER, compose, image_environment, secret_names
 from tests.support.processes import (
     DEADLINE_SECONDS,
+    PLAIN_HTTP,
     ROOT,
     PulseProcess,
     environment,
@@ -110,7 +111,9 @@ class Stack:
         token = self.secrets["OMS_TOKEN"]
         url = f"http://127.0.0.1:{self.ports['8001']}{path}"
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.request(method, url, headers=headers, trust_env=False, timeout=10)
+        return httpx.request(
+            method, url, headers=headers, trust_env=False, verify=PLAIN_HTTP, timeout=10
+        )
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,7 @@ def test_an_order_goes_from_the_gateway_to_its_slices(
         json=order,
         headers={"Authorization": f"Bearer {jwt.encode(claims, gateway['jwt_secret'])}"},
         trust_env=False,
+        verify=PLAIN_HTTP,
     )
     assert answer.status_code == httpx.codes.ACCEPTED, processes["gateway"].logged
     path = f"/internal/orders/{answer.json()['order_id']}"

@@ -13,6 +13,7 @@ from tests.support.cli import run_pulse
 from tests.support.fleet import api_alone
 from tests.support.orders import fault, order
 from tests.support.processes import (
+    PLAIN_HTTP,
     PulseProcess,
     free_port,
     pulse,
@@ -163,7 +164,9 @@ def test_up_creates_no_development_key_if_a_key_is_configured(
 ) -> None:
     with pulse(tmp_path, data_dir=data_dir, **IDENTITY) as up:
         url = f"http://127.0.0.1:{up.port}/gapi/api/orders"
-        answer = httpx.post(url, json=order(), headers=bearer(SIGNER.token()), trust_env=False)
+        answer = httpx.post(
+            url, json=order(), headers=bearer(SIGNER.token()), trust_env=False, verify=PLAIN_HTTP
+        )
         assert answer.status_code == 202
         assert not (data_dir / "gateway-development.key").exists()
     ended = run_pulse("token", "--subject", "x", data_dir=data_dir, **IDENTITY)

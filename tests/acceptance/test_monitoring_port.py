@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tests.support.fleet import workers_alone
-from tests.support.processes import PulseProcess, free_port, run_to_end, until
+from tests.support.processes import PLAIN_HTTP, PulseProcess, free_port, run_to_end, until
 
 TOKEN = "reader-token-" + "r" * 32
 
@@ -21,7 +21,9 @@ def monitored(home: Path, url: str, **settings: Any) -> Iterator[tuple[PulseProc
     port = free_port()
     with (
         workers_alone(home, database_url=url, monitoring_port=port, **settings) as workers,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=PLAIN_HTTP
+        ) as client,
     ):
 
         def answers() -> bool:

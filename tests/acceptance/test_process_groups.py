@@ -86,7 +86,7 @@ def test_one_scrape_has_every_process_once_and_the_database_once(group: PulseGro
 
 
 def test_metrics_need_the_token_of_a_service(group: PulseGroup) -> None:
-    answer = httpx.get(f"http://127.0.0.1:{group.port}/metrics", trust_env=False)
+    answer = httpx.get(f"http://127.0.0.1:{group.port}/metrics", trust_env=False, verify=PLAIN_HTTP)
     assert answer.status_code == 401
 
 

@@ -20,7 +20,7 @@ from pulse.postgres import Database
 from pulse.process.uvicorn_fixes import fix_uvicorn
 from tests.support.api import root_of
 from tests.support.log import orders_on, running
-from tests.support.processes import free_port
+from tests.support.processes import PLAIN_HTTP, free_port
 from tests.support.waiting import until
 
 STREAM = "/internal/events/stream"
@@ -125,7 +125,9 @@ async def streaming(
         running(loop.run),
         root_of(api) as root,
         served(root) as url,
-        httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, limits=_UNLIMITED) as client,
+        httpx.AsyncClient(
+            base_url=url, timeout=30, trust_env=False, verify=PLAIN_HTTP, limits=_UNLIMITED
+        ) as client,
     ):
         try:
             yield feed, client

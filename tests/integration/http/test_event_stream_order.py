@@ -18,7 +18,7 @@ from pulse.settings import Settings
 from tests.support.event_streams import STREAM, Message, served, stream_of
 from tests.support.events import foreign_event, order_created, splitting_failed, stored
 from tests.support.log import fetch, running, running_appender, terminate
-from tests.support.processes import url_of
+from tests.support.processes import PLAIN_HTTP, url_of
 from tests.support.waiting import until
 
 WRITERS, EVENTS = 16, 400
@@ -128,7 +128,7 @@ async def test_each_reader_has_every_event_once_and_in_order(
     writes = [list(events_of_a_writer(EVENTS))[:EVENTS] for _ in range(WRITERS)]
     async with (
         served(api_app(settings)) as url,
-        httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client,
+        httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, verify=PLAIN_HTTP) as client,
         running(notifier.run),
         running_appender(database, on_commit=notify) as one,
         running_appender(database, on_commit=notify) as other,
