@@ -52,7 +52,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class MeasuredPart(msgspec.Struct, frozen=True):
-    """A part's result, and the machine on which it was measured."""
+    """A part's result, and the machine and commit that it was measured with."""
 
     machine: Machine
     result: PartResult
@@ -68,7 +68,14 @@ class ReportFile:
     """A file with a report."""
 
     def __init__(self, file: Path) -> None:
+        """Open the file.
+
+        Raises:
+            msgspec.ValidationError: it exists and is not a report.
+        """
         self._file = file
+        if file.exists():
+            read(file)
 
     def put(self, result: PartResult) -> None:
         """Write this part's result, replacing its old one."""

@@ -7,15 +7,15 @@ from typing import Any, TextIO
 
 
 def open_standard_streams() -> None:
-    """Make stdout and stderr usable, and complete.
+    """Open closed standard streams, and buffer unbuffered ones by lines.
 
     Streams that were closed when this process started are opened on /dev/null. Otherwise the next
     file or socket would get their file descriptor, and receive what a library or a child process
     writes to it.
 
-    Streams that PYTHONUNBUFFERED made unbuffered become line-buffered. An unbuffered text stream
-    calls write(2) once and ignores how much of the text it wrote: of a text longer than the free
-    space of a pipe the rest would be lost whenever a signal interrupts the call.
+    PYTHONUNBUFFERED makes streams unbuffered. An unbuffered text stream calls write(2) once and
+    ignores how much was written. If a signal interrupts that call while a pipe is full, the rest
+    of the text is lost.
     """
     for number in range(3):
         try:
@@ -27,7 +27,7 @@ def open_standard_streams() -> None:
         if stream is None:
             stream = os.fdopen(os.dup(number), "w", encoding="utf-8", errors="backslashreplace")
             setattr(sys, name, stream)
-        elif isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        elif stream is getattr(sys, f"__{name}__") and _is_unbuffered(stream):
             setattr(sys, name, _line_buffered(stream))
 
 
@@ -45,6 +45,10 @@ def flush_or_discard(stream: TextIO | None) -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
+
+
+def _is_unbuffered(stream: TextIO) -> bool:
+    return isinstance(getattr(stream, "buffer", None), io.RawIOBase)
 
 
 def _line_buffered(stream: Any) -> TextIO:  # noqa: ANN401 - the types assume a buffered stream

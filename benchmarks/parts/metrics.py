@@ -89,10 +89,12 @@ def _observer_us(bench: Bench, *, log: bool) -> float:
 async def _compare(
     bench: Bench, server: Server, name: str, settings: Mapping[str, str], goal: float
 ) -> float:
-    """Compare the rates and the API's CPU time per request; returns that without both in µs.
+    """Compare the rates and the API's CPU time per request.
 
-    The load shares the cores, so it hides the CPU time of Postgres for the gauges of the whole
-    database, which both sides lose. This time is a fact of its own.
+    Both sides lose the CPU time that Postgres takes for the gauges of the whole database, so the
+    ratio hides it. It is a fact of its own, without the counts of orders, which use the pool.
+
+    Returns the API's CPU time per request without metrics and request lines, in µs.
     """
     subject = f"with {name}"
     sides = [(subject, settings), (_NEITHER, _OFF)]
@@ -123,9 +125,11 @@ async def _compare(
     costs = {side: [load.cpu_ms_per_request for load in own] for side, own in loads.items()}
     bench.add(Comparison.of(setting, "orders/s", rates, {_NEITHER: goal}))
     bench.add(Comparison.of(f"{setting}, CPU time per request", "ms", costs, {}))
+    # Only the subject has gauges, so their time is compared with half of the busy time.
     of_gauges = sum(load.gauges_cpu_seconds for load in loads[subject])
     share = 100 * of_gauges / (busy_seconds / len(sides))
-    bench.fact(f"{name}: gauges of the database, share of all CPU time", share, "%")
+    fact = f"{name}: session of the gauges in Postgres, share of one side's CPU time"
+    bench.fact(fact, share, "%")
     return 1000 * statistics.median(costs[_NEITHER])
 
 

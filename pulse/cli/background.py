@@ -1,4 +1,4 @@
-"""`pulse background`: start the workers alone, without importing what serves HTTP."""
+"""`pulse background`: start the workers alone. `serving` would import the web framework."""
 
 import uvloop
 

@@ -132,7 +132,7 @@ def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None =
 
 
 def monitoring_app(settings: Settings, readiness: Readiness) -> Root:
-    """Metrics and health, of a process that serves no API."""
+    """The application of the monitoring port: `/metrics` unless it is off, both health checks."""
 
     @asynccontextmanager
     async def open_mounts(_: "Spans | None") -> AsyncIterator[_RoutedMounts]:

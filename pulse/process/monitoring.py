@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 import structlog
 import uvicorn
 
-from pulse.http.asgi import ASGIApp
+from pulse.application.readiness import Readiness
+from pulse.process.apps import monitoring_app
 from pulse.process.listening import BACKLOG, bind, root_url
 from pulse.process.uvicorn_fixes import fix_uvicorn
+from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
 _GRACE_SECONDS = 1
@@ -37,11 +39,13 @@ def bind_monitoring(host: str, port: int) -> list[socket.socket]:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, sockets: list[socket.socket]) -> AsyncIterator[None]:
-    """Serve the application on these sockets until the context ends."""
+async def serve_monitoring(
+    settings: Settings, sockets: list[socket.socket], readiness: Readiness
+) -> AsyncIterator[None]:
+    """Serve metrics and health on these sockets until the context ends."""
     fix_uvicorn()
     config = uvicorn.Config(
-        app,
+        monitoring_app(settings, readiness),
         http="zttp",
         ws="none",
         lifespan="on",

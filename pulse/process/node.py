@@ -423,7 +423,11 @@ class Node:
 async def open_node(
     settings: Settings, spans: "Spans | None", workers: Workers
 ) -> AsyncIterator[Node]:
-    """The running node of a process with these settings."""
+    """Run a node with these settings until the context ends.
+
+    Raises:
+        PulseError: it cannot start: the market calendar, Postgres or the schema is unfit.
+    """
     calendar = _load_market_calendar(settings)
     async with open_server(settings) as server:
         node = Node(settings, server, workers=workers, calendar=calendar, spans=spans)

@@ -1,21 +1,22 @@
 """Runs the workers of a process without HTTP.
 
-Such a process does not import the web framework, which is a third of the time of its start, unless
-it has a monitoring port.
+Such a process imports the web framework only if it has a monitoring port: the import takes a third
+of the time of a start.
 """
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
 import structlog
 
+from pulse.application.readiness import Readiness
 from pulse.errors import PulseError
 from pulse.logs import report_fatal_error
 from pulse.process.group.member import Member
 from pulse.process.group.metrics import exposing_metrics
-from pulse.process.node import Node, Workers, open_node
+from pulse.process.node import Workers, open_node
 from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
 from pulse.settings import Settings
 from pulse.tracing import open_spans
@@ -38,13 +39,12 @@ async def run_workers(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stop_on_hangup()
     try:
-        port = settings.monitoring_port if member is None else None
-        sockets = [] if port is None else _bind(settings.host, port)
+        monitoring = _monitoring(settings, member)
         async with (
             open_spans("pulse-background") as spans,
             exposing_metrics(settings, member),
             open_node(settings, spans, Workers.HERE) as node,
-            _monitoring(settings, node, sockets),
+            monitoring(node.readiness),
         ):
             tune_gc()
             _log.info("workers.started")
@@ -57,22 +57,14 @@ async def run_workers(
     _log.info("workers.stopped")
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
-    from pulse.process.monitoring import bind_monitoring  # noqa: PLC0415 - see above
+def _monitoring(
+    settings: Settings, member: Member | None
+) -> Callable[[Readiness], AbstractAsyncContextManager[None]]:
+    """Bind the monitoring port, if there is one; returns what serves it while its context lasts."""
+    if member is not None or settings.monitoring_port is None:
+        return lambda _: nullcontext()
+    # Only with a port, and before the node runs: the import blocks the event loop.
+    from pulse.process.monitoring import bind_monitoring, serve_monitoring  # noqa: PLC0415
 
-    return bind_monitoring(host, port)
-
-
-@asynccontextmanager
-async def _monitoring(
-    settings: Settings, node: Node, sockets: list[socket.socket]
-) -> AsyncIterator[None]:
-    """Serve metrics and health on these sockets, if there are any."""
-    if not sockets:
-        yield
-        return
-    from pulse.process.apps import monitoring_app  # noqa: PLC0415 - see above
-    from pulse.process.monitoring import serving  # noqa: PLC0415 - see above
-
-    async with serving(monitoring_app(settings, node.readiness), sockets):
-        yield
+    sockets = bind_monitoring(settings.host, settings.monitoring_port)
+    return partial(serve_monitoring, settings, sockets)

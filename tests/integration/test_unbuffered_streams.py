@@ -34,7 +34,8 @@ def test_a_signal_during_a_write_to_a_full_pipe_loses_nothing(stream: str) -> No
     with os.fdopen(reading, "rb") as pipe:
         until(lambda: readable_bytes(reading) >= os.fpathconf(reading, "PC_PIPE_BUF"), "it writes")
         writer.send_signal(signal.SIGSTOP)
-        os.waitpid(writer.pid, os.WUNTRACED)
+        _, status = os.waitpid(writer.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "the write did not block"
         writer.send_signal(signal.SIGCONT)
         written = pipe.read()
     assert writer.wait(60) == 0

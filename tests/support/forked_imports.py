@@ -1,7 +1,7 @@
-"""What forked processes import, so that only the process that forks them does.
+"""The modules that forked processes need. The process that forks them imports them once.
 
-It is imported there only. The garbage collector ignores the imported objects from then on: a
-collection in each forked process would traverse them, and copy the memory pages that they are in.
+The garbage collector ignores the imported objects from then on: a collection in each forked process
+would traverse them, and copy the memory pages that they are in.
 """
 
 import gc

@@ -10,7 +10,9 @@ from tests.support.processes import ROOT
 FRAMEWORKS = ("litestar", "uvicorn")
 
 
-@pytest.mark.parametrize("module", ["pulse.background", "pulse.cli.background"])
+@pytest.mark.parametrize(
+    "module", ["pulse.background", "pulse.cli.background", "pulse.process.group.__main__"]
+)
 def test_a_process_with_workers_alone_imports_no_web_framework(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {FRAMEWORKS} if name in sys.modules])"
     ended = subprocess.run(

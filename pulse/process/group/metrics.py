@@ -52,7 +52,10 @@ def metrics_file(directory: str, name: str, generation: int) -> Path:
 
 @asynccontextmanager
 async def exposing_metrics(settings: Settings, member: Member | None) -> AsyncIterator[None]:
-    """Expose the metrics of this process to the other members of its group, if it is in one."""
+    """Expose the metrics of this process to the other members of its group until the context ends.
+
+    Exposes nothing without a group or with PULSE_METRICS=false.
+    """
     if member is None or not settings.metrics:
         yield
         return
