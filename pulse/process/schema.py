@@ -63,7 +63,11 @@ class SchemaGate(Job[None]):
         self._report_at = float("-inf")
 
     def fault_at(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """Why this process may not work at these revisions of the schema; None if it may."""
+        """Why this process may not work at these revisions of the schema; None if it may.
+
+        A fault of the log counts only until the start is done. After that readiness reports it with
+        the checks `append` and `projection`.
+        """
         return self._migrations.fault(applied) or self._unfit
 
     def require(self) -> None:
@@ -82,8 +86,8 @@ class SchemaGate(Job[None]):
             DatabaseUnavailable: they cannot be read now; `fault` is unchanged.
         """
         applied = await self._database.read(read_applied)
-        self._unfit = await self._database.read(_read_sequence_fault)
-        self.fault = self.fault_at(applied)
+        sequence_fault = await self._database.read(_read_sequence_fault)
+        self.fault = self._migrations.fault(applied) or sequence_fault
 
     async def wait(self) -> None:
         """Return when this process may work on the database; retry while the fault is transient.

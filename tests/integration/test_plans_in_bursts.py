@@ -34,9 +34,9 @@ def execute(conninfo: str, *statements: str) -> None:
 
 @pytest.fixture
 async def idle(conninfo: str) -> AsyncIterator[Database]:
-    """One session that has done everything often on an empty table, and gives up after 3 s."""
+    """One session that has done everything often on an empty table, and gives up after 5 s."""
     database = Database(
-        as_runtime(conninfo), pool_size=1, limits=PostgresLimits(statement_seconds=3)
+        as_runtime(conninfo), pool_size=1, limits=PostgresLimits(statement_seconds=5)
     )
     await database.open()
     for _ in range(EXECUTIONS_UNTIL_A_GENERIC_PLAN):

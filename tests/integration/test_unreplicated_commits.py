@@ -67,16 +67,6 @@ async def until_rows(conninfo: str, statement: LiteralString) -> None:
     await until(found, statement)
 
 
-async def require_replica(conninfo: str) -> None:
-    """From now on each commit waits for a replica, and there is none."""
-    await on_server(conninfo, "ALTER SYSTEM SET synchronous_standby_names = 'missing'")
-    await on_server(conninfo, "SELECT pg_reload_conf()")
-    await until_rows(
-        conninfo,
-        "SELECT 1 FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting <> ''",
-    )
-
-
 async def require_none(conninfo: str) -> None:
     """What waits for a replica is released."""
     await on_server(conninfo, "ALTER SYSTEM RESET synchronous_standby_names")
@@ -90,6 +80,28 @@ END_WAITING: LiteralString = (
 CANCEL_WAITING: LiteralString = (
     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 )
+
+
+async def require_replica(conninfo: str) -> None:
+    """From now on each commit waits for a replica, and there is none.
+
+    Sessions see the setting at once, but their commits wait only when the checkpointer has read it.
+    """
+    await on_server(conninfo, "ALTER SYSTEM SET synchronous_standby_names = 'missing'")
+    await on_server(conninfo, "SELECT pg_reload_conf()")
+
+    async def commits_wait() -> bool:
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            commit = "SELECT pg_logical_emit_message(true, 'test', '')"
+            commits = asyncio.ensure_future(connection.execute(commit))
+            cancelled = False
+            while not commits.done():
+                cancelled = cancelled or bool(await on_server(conninfo, CANCEL_WAITING))
+                await asyncio.sleep(0.01)
+            await commits
+            return cancelled
+
+    await until(commits_wait, "commits wait for a replica")
 
 
 async def test_after_the_time_limit_of_the_statement_the_commit_still_waits_for_its_replica(

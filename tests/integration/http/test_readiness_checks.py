@@ -231,7 +231,14 @@ async def test_a_sequence_below_the_log_is_not_ready_and_the_printed_statement_r
             checks.update(fault(await api.get("/health/ready"), 503, "UNAVAILABLE")["checks"])
             return all(remedy in (checks[name] or "") for name in ("append", "projection"))
 
+        async def refused() -> bool:
+            return (
+                await api.get("/internal/orders")
+            ).status_code == httpx.codes.SERVICE_UNAVAILABLE
+
         await until(found, "both checks find the sequence")
+        await until(refused, "the process refuses its work")
+        assert await found(), checks
         assert "new events get ids that are taken" in checks["append"]
         assert "below the projected position 3" in checks["projection"]
         await execute(conninfo, f"SELECT setval('{sequence}', 3)")
