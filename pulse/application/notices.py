@@ -80,9 +80,10 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
-    """The snapshot now, at a cost that does not grow with log or queue.
+    """The snapshot now. A claim is overdue after `timeout_seconds`.
 
-    A claim is overdue after `timeout_seconds`.
+    Its cost does not grow with the log or with finished orders. It grows with the pending ones,
+    which are all read for their claims: about 30 ms for 100,000 on a busy machine of two cores.
     """
     # The lag is read first: the sequence is never below a position that was read before it.
     lag = await read_lag(connection)
