@@ -42,7 +42,7 @@ test: $(VENV)/.dev ## run the tests: first the timing tests one at a time, then 
 		$(or $(PYTEST_ARGS),--ignore=tests/interop) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
 
-interop: $(VENV)/.dev ## run the tests with other programs: browsers, proxies, Prometheus, Go, Node, Schemathesis, shells, linters
+interop: $(VENV)/.dev ## run the tests with other programs (browsers, proxies, Prometheus, Go, Java, Node, ...) and with the previous release
 	$(BIN)/pytest $(PARALLEL) tests/interop $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev ## run the unit tests, except those that depend on time

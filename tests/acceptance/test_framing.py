@@ -3,11 +3,8 @@
 import contextlib
 import itertools
 import json
-import shutil
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,7 +21,6 @@ POST = f"POST {ORDERS} HTTP/1.1\r\nHost: localhost\r\n".encode()
 JSON = b"Content-Type: application/json\r\n"
 MAX_GROWTH_BYTES = 24 * 2**20
 ATTACK_BYTES = 96 * 2**20
-JAVA_SOURCE = Path(__file__).parents[1] / "support" / "java" / "PlaceOrder.java"
 
 
 @pytest.fixture(scope="module")
@@ -215,29 +211,6 @@ def test_one_connection_cannot_fill_the_memory(served: PulseProcess, pieces: Pie
         assert served.http.get("/health").status_code == 200
         most = max(most, process.memory_info().rss)
     assert most - before < MAX_GROWTH_BYTES
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
-@pytest.mark.parametrize("version", ["--http1.1", "--http2", "--http2-prior-knowledge"])
-def test_curl_places_an_order_by_every_version_of_http(served: PulseProcess, version: str) -> None:
-    url = f"http://127.0.0.1:{served.port}{ORDERS}"
-    answered = subprocess.run(
-        ["curl", "-sS", version, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", url,
-         "-H", "Content-Type: application/json", "-d", json.dumps(order())],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    expected = "201 2" if version == "--http2-prior-knowledge" else "201 1.1"
-    assert answered.stdout == expected
-
-
-@pytest.mark.skipif(shutil.which("javac") is None, reason="no JDK on this machine")
-def test_javas_default_client_places_an_order(served: PulseProcess) -> None:
-    url = f"http://127.0.0.1:{served.port}{ORDERS}"
-    answered = subprocess.run(
-        ["java", str(JAVA_SOURCE), url, json.dumps(order())],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert answered.stdout.split() == ["201", "200"]
 
 
 def test_http2_without_the_key_of_this_machine_is_closed_like_http1(served: PulseProcess) -> None:

@@ -14,7 +14,6 @@ from pulse.process.development_key import KEY_FILE
 from pulse.process.doctor import check_server
 from pulse.settings import Settings
 from tests.support.cli import run_pulse
-from tests.support.pgbouncer import PGBOUNCER, pgbouncer
 from tests.support.processes import free_port
 
 NAMES = [
@@ -116,19 +115,6 @@ def test_an_unreachable_server_is_one_line_without_its_secrets() -> None:
     assert last.startswith("fail  connection")
     assert "Postgres cannot be reached" in last
     assert "secret-of-mine" not in ended.out + ended.err
-
-
-@pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this machine")
-@pytest.mark.parametrize(
-    ("mode", "name", "state"),
-    [("session", "pooler", "ok"), ("transaction", "connection", "fail")],
-)
-def test_the_mode_of_a_pooler_is_checked(conninfo: str, mode: str, name: str, state: str) -> None:
-    with pgbouncer(conninfo, pool_mode=mode) as address:
-        found = json.loads(run_pulse("doctor", "--json", conninfo=address).out)
-    (check,) = [check for check in found["checks"] if check["name"] == name]
-    assert check["state"] == state
-    assert "session mode" in check["message"]
 
 
 def test_a_role_without_the_right_to_append_fails(conninfo: str) -> None:

@@ -1,8 +1,10 @@
 """PgBouncer: Pulse works in session mode, and refuses shared sessions."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -15,9 +17,10 @@ from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
+from tests.support.cli import run_pulse
 from tests.support.orders import ORDERS, order, post
-from tests.support.pgbouncer import PGBOUNCER, pgbouncer
-from tests.support.processes import free_port
+from tests.support.pgbouncer import PASSWORD, PGBOUNCER, pgbouncer
+from tests.support.processes import UP, free_port, run_to_end, url_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this machine")
@@ -188,3 +191,31 @@ async def test_options_that_postgres_refuses_behind_a_pooler_are_not_repeated(
         with pytest.raises(SessionUnfit, match="options of PULSE_DATABASE_URL") as unfit:
             await connect(given)
     assert "s3cret" not in str(unfit.value)
+
+
+@pytest.mark.parametrize(
+    "command", [UP, ("-m", "pulse.background")], ids=["pulse up", "pulse.background"]
+)
+def test_a_pooler_that_shares_sessions_ends_the_start(
+    conninfo: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with pgbouncer(conninfo, pool_mode="transaction") as address:
+        url = url_of(make_conninfo(address, password=PASSWORD))
+        ended = run_to_end(command, database_url=url, data_dir=tmp_path, log_level="error")
+    assert ended.returncode == 3
+    assert ended.stderr.count("pooler in transaction or statement mode") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("pool_mode", "check", "state"),
+    [("session", "pooler", "ok"), ("transaction", "connection", "fail")],
+)
+def test_pulse_doctor_checks_the_mode_of_a_pooler(
+    conninfo: str, pool_mode: str, check: str, state: str
+) -> None:
+    with pgbouncer(conninfo, pool_mode=pool_mode) as address:
+        checks = json.loads(run_pulse("doctor", "--json", conninfo=address).out)["checks"]
+    (found,) = [found for found in checks if found["name"] == check]
+    assert found["state"] == state
+    assert "session mode" in found["message"]
