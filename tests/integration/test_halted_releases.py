@@ -209,7 +209,7 @@ async def test_releases_race_halts_and_the_log_is_exact(database: Database) -> N
     async with running_store(database) as one, running_store(database) as other:
         created = [
             begun(rng.uniform(-2, 0), instrument=rng.choice(("NSE:TCS", "NSE:INFY")))
-            for _ in range(600)
+            for _ in range(300)
         ]
         await split(database, one, *created)
         all_ends = asyncio.Event()

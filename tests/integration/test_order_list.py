@@ -201,7 +201,7 @@ async def test_no_row_is_inconsistent_or_missing_while_a_projector_writes(
 ) -> None:
     """Each page is equal to the state of the log at its position, in every field."""
     chance = random.Random(1)
-    created = [order_created(instrument=chance.choice(INSTRUMENTS)) for _ in range(150)]
+    created = [order_created(instrument=chance.choice(INSTRUMENTS)) for _ in range(90)]
     log: list[Event] = [*created, *(outcome_of(n, order) for n, order in enumerate(created))]
     log.sort(
         key=lambda event: (chance.random() + event.originator_version, event.originator_version)

@@ -21,9 +21,9 @@ from tests.support.log import fetch, running, running_appender, terminate
 from tests.support.processes import PLAIN_HTTP, url_of
 from tests.support.waiting import until
 
-WRITERS, EVENTS = 16, 400
+WRITERS, EVENTS = 16, 200
 READERS: Final = 20
-MAX_EVENTS_BEFORE_A_DISCONNECT: Final = 900
+MAX_EVENTS_BEFORE_A_DISCONNECT: Final = 450
 
 
 class Selection(NamedTuple):
