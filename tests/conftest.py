@@ -38,8 +38,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 hypothesis.settings.register_profile(
     "pulse",
     hypothesis.settings(),
+    max_examples=50,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("pulse"), max_examples=1000
 )
 hypothesis.settings.load_profile("pulse")
 

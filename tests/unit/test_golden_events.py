@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from eventsourcing.persistence import StoredEvent
-from hypothesis import given, settings
+from hypothesis import given
 
 from pulse.domain import (
     EVENT_TYPES,
@@ -302,7 +302,6 @@ def test_a_stored_event_of_any_version_is_read(event: Event, golden: dict[str, A
     assert EventMapper().to_domain_event(stored_form(golden)) == event
 
 
-@settings(max_examples=100, deadline=None)
 @given(histories() | lives())
 def test_every_history_is_read_as_it_was_written(history: tuple[Event, ...]) -> None:
     mapper = EventMapper()

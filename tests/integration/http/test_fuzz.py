@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from pulse.testing import order_request_bodies
 from tests.support.orders import BATCH, ORDERS, fault, fault_in, post
 
-FUZZ = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 names = st.sampled_from(
     [
         "order_unique_key",

@@ -101,9 +101,7 @@ async def client(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ

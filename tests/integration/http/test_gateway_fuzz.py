@@ -26,9 +26,7 @@ ODD_CLAIMS = st.dictionaries(
 ODD_HEADERS = st.dictionaries(
     st.sampled_from(["alg", "typ", "kid", "crit", "b64", "jku", "jwk", "x5c", "zip"]), ANYTHING
 )
-FUZZED = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -230,9 +230,7 @@ async def test_a_wrong_order_is_refused_as_if_it_were_placed(
     assert alike(previewed) == alike(placed)
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request=order_request_bodies())
 async def test_every_valid_order_has_a_preview(
     shared_api: httpx.AsyncClient, request: dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -41,7 +41,6 @@ from pulse.domain import (
 from tests.support.histories import life_orders, lives, moments_from
 from tests.support.releases import check_release_times, limits_of, release_times
 
-ANY: Final = settings(max_examples=60, deadline=None)
 DELAYS: Final = (0.25, 1.0, 5.0, 60.0)
 MAX_SLICES_PER_SECOND: Final = 3
 """Of 100 slices in a minute, each within 30 % of an interval of its place, 3 fit in a second."""
@@ -111,7 +110,6 @@ def tallied(history: tuple[Event, ...]) -> tuple[Quantities, list[SliceState]]:
     return quantities, list(states.values())
 
 
-@ANY
 @given(lives())
 def test_at_every_prefix_all_shares_are_accounted_for(history: tuple[Event, ...]) -> None:
     for prefix in prefixes(history):
@@ -131,7 +129,6 @@ def test_at_every_prefix_all_shares_are_accounted_for(history: tuple[Event, ...]
                 assert quantities.remaining == sum(s.quantity for s in order.unsettled)
 
 
-@ANY
 @given(lives())
 def test_at_every_prefix_the_order_is_what_its_events_sum_to(history: tuple[Event, ...]) -> None:
     for prefix in prefixes(history):
@@ -144,7 +141,6 @@ def test_at_every_prefix_the_order_is_what_its_events_sum_to(history: tuple[Even
         assert order.cancelled == isinstance(prefix[-1], OrderCancelled)
 
 
-@ANY
 @given(lives())
 def test_an_event_settles_the_next_slices_and_changes_no_settled_one(
     history: tuple[Event, ...],
@@ -160,7 +156,6 @@ def test_an_event_settles_the_next_slices_and_changes_no_settled_one(
             raise AssertionError("an event follows the last one")
 
 
-@ANY
 @given(lives(), st.data())
 def test_no_event_of_a_life_can_be_applied_twice(
     history: tuple[Event, ...], data: st.DataObject
@@ -174,7 +169,6 @@ def test_no_event_of_a_life_can_be_applied_twice(
 # Times
 
 
-@ANY
 @given(lives_with_delay())
 def test_slices_are_released_in_their_time_and_as_far_apart_as_planned(
     life: tuple[float, tuple[Event, ...]],
@@ -205,7 +199,6 @@ def projected(order: Order, at: datetime) -> DueOrder:
     )
 
 
-@ANY
 @given(lives_with_delay(), st.data())
 def test_a_releaser_decides_from_the_projected_view_as_the_order_does(
     life: tuple[float, tuple[Event, ...]], data: st.DataObject
@@ -257,7 +250,6 @@ def with_releases(
     return tuple(events)
 
 
-@ANY
 @given(split_orders(), st.sampled_from(DELAYS))
 def test_without_an_outage_every_slice_is_released_at_its_time(
     history: tuple[Event, ...], max_delay_seconds: float
@@ -268,7 +260,6 @@ def test_without_an_outage_every_slice_is_released_at_its_time(
     assert release_times(history) == planned
 
 
-@ANY
 @given(split_orders(), st.sampled_from(DELAYS), st.data())
 def test_after_an_outage_only_slices_that_expired_in_it_are_lost_without_a_burst(
     history: tuple[Event, ...], max_delay_seconds: float, data: st.DataObject

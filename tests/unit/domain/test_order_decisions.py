@@ -6,7 +6,7 @@ from typing import cast
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from pulse.domain import (
     SPLITTING_ERROR,
@@ -262,13 +262,11 @@ def test_another_scope_makes_another_order_of_the_same_key() -> None:
     assert created.originator_id == order_id_for("issuer|subject", "ouk_1") != ORDER_ID
 
 
-@settings(max_examples=100, deadline=None)
 @given(place_orders())
 def test_any_order_once_placed_is_the_same_when_placed_again(command: PlaceOrder) -> None:
     given_events(*decide(command, None)).when(command).then()
 
 
-@settings(max_examples=100, deadline=None)
 @given(place_orders())
 def test_an_order_keeps_every_requested_value(command: PlaceOrder) -> None:
     order = fold(decide(command, None))

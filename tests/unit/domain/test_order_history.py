@@ -5,7 +5,7 @@ from typing import cast
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -30,8 +30,6 @@ from pulse.domain import (
 from pulse.domain.orders import outcome_of
 from tests.support.events import order_created
 from tests.support.histories import histories
-
-ANY = settings(max_examples=50, deadline=None)
 
 
 def whole(history: tuple[Event, ...]) -> Order:
@@ -77,7 +75,6 @@ def test_an_empty_history_is_no_order() -> None:
     assert fold([]) is None
 
 
-@ANY
 @given(histories("PENDING"))
 def test_a_created_order_is_pending_with_every_requested_value(
     history: tuple[OrderCreated],
@@ -120,7 +117,6 @@ def test_a_created_order_is_pending_with_every_requested_value(
     )
 
 
-@ANY
 @given(outcomes())
 def test_an_outcome_changes_nothing_but_the_outcome(history: tuple[OrderCreated, Event]) -> None:
     created, outcome = history
@@ -155,7 +151,6 @@ def test_an_outcome_changes_nothing_but_the_outcome(history: tuple[OrderCreated,
     assert whole(history) == expected
 
 
-@ANY
 @given(outcomes(), st.integers(1, 3))
 def test_an_order_is_created_once_and_first(
     history: tuple[OrderCreated, Event], version: int
@@ -168,7 +163,6 @@ def test_an_order_is_created_once_and_first(
             fold((*before, at_version(created, version)))
 
 
-@ANY
 @given(outcomes(), st.sampled_from((0, 2, 3)))
 def test_a_creation_at_another_version_than_one_is_refused(
     history: tuple[OrderCreated, Event], version: int
@@ -179,14 +173,12 @@ def test_a_creation_at_another_version_than_one_is_refused(
         fold([at_version(history[0], version)])
 
 
-@ANY
 @given(outcomes())
 def test_an_outcome_without_an_order_is_refused(history: tuple[OrderCreated, Event]) -> None:
     with pytest.raises(HistoryBroken, match="does not follow the order's last event"):
         fold(history[1:])
 
 
-@ANY
 @given(outcomes(), st.sampled_from((0, 1, 3, 4)))
 def test_an_outcome_at_another_version_than_the_next_is_refused(
     history: tuple[OrderCreated, Event], version: int
@@ -197,7 +189,6 @@ def test_an_outcome_at_another_version_than_the_next_is_refused(
         fold((created, at_version(outcome, version)))
 
 
-@ANY
 @given(outcomes(), st.sampled_from((2, 3)))
 def test_a_second_outcome_never_follows_the_first(
     history: tuple[OrderCreated, Event], version: int
@@ -207,7 +198,6 @@ def test_a_second_outcome_never_follows_the_first(
             fold((*history, at_version(second, version)))
 
 
-@ANY
 @given(histories())
 def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> None:
     order = whole(history)
@@ -254,7 +244,6 @@ def test_an_unknown_event_raises_assertion_error() -> None:
         outcome_of(cast("TimedOut", "an event"))
 
 
-@ANY
 @given(histories())
 def test_the_creation_alone_determines_the_terms_of_the_schedule(
     history: tuple[Event, ...],

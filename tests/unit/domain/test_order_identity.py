@@ -5,12 +5,11 @@ from uuid import UUID, uuid5
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import INTERNAL_SCOPE, PULSE_NAMESPACE, order_id_for
 
-ANY = settings(max_examples=300, deadline=None)
 TRICKY = st.text('",\\[]|:ab\n\x7f\x00é', max_size=6)
 """Texts of what could be taken for a boundary between scope and key."""
 
@@ -37,14 +36,12 @@ def test_the_id_is_the_pinned_one(scope: str, key: str, pinned: str) -> None:
     assert str(order_id_for(scope, key)) == pinned
 
 
-@ANY
 @given(st.text(), st.text())
 def test_the_id_is_uuid5_over_the_canonical_json_as_msgspec_writes_it(scope: str, key: str) -> None:
     canonical = msgspec.json.encode([scope, key])
     assert order_id_for(scope, key) == uuid5(PULSE_NAMESPACE, canonical.decode())
 
 
-@ANY
 @given(st.text(), st.text())
 def test_the_id_is_a_sha1_that_any_language_can_make(scope: str, key: str) -> None:
     """RFC 9562, 5.5: the first 16 bytes of SHA-1 over namespace and name, six bits overwritten."""
@@ -55,7 +52,6 @@ def test_the_id_is_a_sha1_that_any_language_can_make(scope: str, key: str) -> No
     assert order_id_for(scope, key) == UUID(bytes=bytes(digest))
 
 
-@ANY
 @given(TRICKY, TRICKY, TRICKY, TRICKY)
 def test_different_scopes_and_keys_never_share_an_id(
     scope: str, key: str, other_scope: str, other_key: str
@@ -64,7 +60,6 @@ def test_different_scopes_and_keys_never_share_an_id(
     assert (order_id_for(scope, key) == order_id_for(other_scope, other_key)) == same
 
 
-@ANY
 @given(TRICKY, st.data())
 def test_moving_the_boundary_between_scope_and_key_makes_another_id(
     joined: str, data: st.DataObject

@@ -405,5 +405,5 @@ def settled_by(event: Event) -> tuple[int, ...]:
 def test_in_any_interleaving_an_order_has_one_outcome_and_a_slice_is_settled_once() -> None:
     run_state_machine_as_test(
         OrderLife,
-        settings=settings(max_examples=100, stateful_step_count=50, deadline=None),
+        settings=settings(stateful_step_count=50),
     )

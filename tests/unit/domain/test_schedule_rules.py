@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -313,7 +313,6 @@ def test_a_function_without_a_docstring_has_no_sentence() -> None:
     assert rule_sentence(lambda: None) == ""
 
 
-@settings(max_examples=150, deadline=None)
 @given(split_terms(), st.data())
 def test_one_share_moved_out_of_a_schedule_is_always_found(
     terms: SplitTerms, data: st.DataObject
@@ -325,7 +324,6 @@ def test_one_share_moved_out_of_a_schedule_is_always_found(
     assert "quantities_sum_to_total" in {b.rule for b in broken_rules(terms, slices)}
 
 
-@settings(max_examples=150, deadline=None)
 @given(split_terms(), st.data())
 def test_two_swapped_times_are_always_found(terms: SplitTerms, data: st.DataObject) -> None:
     slices = list(split(terms, 1))

@@ -10,7 +10,7 @@ from math import ceil, floor
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -29,7 +29,6 @@ from pulse.domain import (
 )
 from pulse.testing import check_schedule, place_orders, split_terms
 
-WHOLE_RANGE = settings(max_examples=100, deadline=None)
 KEPT: dict[str, list[str]] = {rule.__name__: [] for rule in SCHEDULE_RULES}
 
 
@@ -48,14 +47,12 @@ def even_places_of(terms: SplitTerms) -> list[Fraction]:
     return [i * duration / (terms.num_splits - 1) for i in range(terms.num_splits)]
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_every_schedule_keeps_the_rules(terms: SplitTerms) -> None:
     slices = schedule_of(terms)
     assert {rule.__name__: list(rule(terms, slices)) for rule in SCHEDULE_RULES} == KEPT
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_there_are_exactly_n_slices_numbered_from_one(terms: SplitTerms) -> None:
     slices = schedule_of(terms)
@@ -63,7 +60,6 @@ def test_there_are_exactly_n_slices_numbered_from_one(terms: SplitTerms) -> None
     assert all(s.sequence_number == place for place, s in enumerate(slices, start=1))
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_no_share_is_created_or_destroyed(terms: SplitTerms) -> None:
     left = terms.total_quantity
@@ -72,7 +68,6 @@ def test_no_share_is_created_or_destroyed(terms: SplitTerms) -> None:
     assert left == 0
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_every_quantity_is_80_to_120_percent_of_the_average(terms: SplitTerms) -> None:
     average = Fraction(terms.total_quantity, terms.num_splits)
@@ -82,14 +77,12 @@ def test_every_quantity_is_80_to_120_percent_of_the_average(terms: SplitTerms) -
         assert least <= s.quantity <= most
 
 
-@WHOLE_RANGE
 @given(split_terms(st.just(False)))
 def test_even_quantities_differ_by_at_most_one_share(terms: SplitTerms) -> None:
     average = Fraction(terms.total_quantity, terms.num_splits)
     assert {s.quantity for s in schedule_of(terms)} <= {floor(average), ceil(average)}
 
 
-@WHOLE_RANGE
 @given(split_terms(st.just(False)))
 def test_the_surplus_is_spread_evenly(terms: SplitTerms) -> None:
     """Any two runs of equally many slices hold equally much, to one share: no bunch, no gap."""
@@ -103,7 +96,6 @@ def test_the_surplus_is_spread_evenly(terms: SplitTerms) -> None:
         assert max(runs) - min(runs) <= 1
 
 
-@WHOLE_RANGE
 @given(split_terms(st.just(False)))
 def test_even_times_are_evenly_spaced_to_the_microsecond(terms: SplitTerms) -> None:
     offsets = offsets_of(terms, schedule_of(terms))
@@ -111,7 +103,6 @@ def test_even_times_are_evenly_spaced_to_the_microsecond(terms: SplitTerms) -> N
         assert abs(offset - even) < 1
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_the_first_slice_is_at_creation_and_the_last_at_the_windows_end(terms: SplitTerms) -> None:
     slices = schedule_of(terms)
@@ -119,7 +110,6 @@ def test_the_first_slice_is_at_creation_and_the_last_at_the_windows_end(terms: S
     assert slices[-1].scheduled_at == terms.starts_at + timedelta(minutes=terms.duration_minutes)
 
 
-@WHOLE_RANGE
 @given(split_terms(st.just(True)))
 def test_every_time_is_within_30_percent_of_the_interval_of_its_even_place(
     terms: SplitTerms,
@@ -130,7 +120,6 @@ def test_every_time_is_within_30_percent_of_the_interval_of_its_even_place(
         assert abs(offset - even) <= reach
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_times_strictly_increase_within_the_window(terms: SplitTerms) -> None:
     times = [s.scheduled_at for s in schedule_of(terms)]
@@ -139,14 +128,12 @@ def test_times_strictly_increase_within_the_window(terms: SplitTerms) -> None:
     assert all(terms.starts_at <= time <= ends_at for time in times)
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_the_same_terms_give_the_same_schedule(terms: SplitTerms) -> None:
     copy = SplitTerms(**msgspec.structs.asdict(terms))
     assert schedule_of(copy) == schedule_of(terms)
 
 
-@WHOLE_RANGE
 @given(place_orders(), place_orders())
 def test_the_schedule_is_a_function_of_the_stored_creation_alone(
     command: PlaceOrder, other: PlaceOrder
@@ -184,7 +171,6 @@ def test_another_seed_gives_another_schedule() -> None:
     assert len(schedules) == 100
 
 
-@WHOLE_RANGE
 @given(split_terms(st.just(False)), st.integers(0, 2**64 - 1))
 def test_without_randomisation_the_seed_has_no_effect_on_the_schedule(
     terms: SplitTerms, seed: int
@@ -192,7 +178,6 @@ def test_without_randomisation_the_seed_has_no_effect_on_the_schedule(
     assert schedule_of(msgspec.structs.replace(terms, seed=seed)) == schedule_of(terms)
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_no_rule_finds_a_fault_in_a_schedule(terms: SplitTerms) -> None:
     check_schedule(terms, schedule_of(terms))

@@ -3,12 +3,11 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain.splitmix import SplitMix64
 
-ANY = settings(max_examples=100, deadline=None)
 SEEDS = st.integers(0, 2**64 - 1)
 
 
@@ -27,13 +26,11 @@ def test_seed_0_gives_the_published_first_number() -> None:
     assert SplitMix64(0).next() == 16294208416658607535
 
 
-@ANY
 @given(SEEDS)
 def test_only_the_low_64_bits_of_a_seed_count(seed: int) -> None:
     assert SplitMix64(seed + 2**64).next() == SplitMix64(seed).next()
 
 
-@ANY
 @given(SEEDS, st.integers(1, 2**33))
 def test_below_is_the_high_half_of_the_product_and_takes_one_number(seed: int, bound: int) -> None:
     random, same = SplitMix64(seed), SplitMix64(seed)
@@ -49,7 +46,6 @@ def test_below_reaches_every_value_under_the_bound(bound: int) -> None:
     assert {random.below(bound) for _ in range(500)} == set(range(bound))
 
 
-@ANY
 @given(SEEDS, st.lists(st.integers(), max_size=100))
 def test_a_shuffle_keeps_every_item_once(seed: int, items: list[int]) -> None:
     shuffled = list(items)
@@ -57,7 +53,6 @@ def test_a_shuffle_keeps_every_item_once(seed: int, items: list[int]) -> None:
     assert sorted(shuffled) == sorted(items)
 
 
-@ANY
 @given(SEEDS, st.integers(0, 100))
 def test_a_shuffle_takes_one_number_for_each_step(seed: int, count: int) -> None:
     random, same = SplitMix64(seed), SplitMix64(seed)

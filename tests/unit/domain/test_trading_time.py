@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -35,7 +35,6 @@ from pulse.testing import (
 )
 from pulse.testing.splitter_laws import Law
 
-WHOLE_RANGE = settings(max_examples=100, deadline=None)
 KEPT: dict[str, list[str]] = {rule.__name__: [] for rule in SCHEDULE_RULES}
 MICROSECOND = timedelta(microseconds=1)
 OPEN = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
@@ -46,14 +45,12 @@ def in_trading_time(terms: SplitTerms) -> SplitTerms:
     return msgspec.structs.replace(terms, sessions=())
 
 
-@WHOLE_RANGE
 @given(split_terms_with_sessions())
 def test_every_schedule_with_sessions_keeps_the_rules(terms: SplitTerms) -> None:
     slices = split_v2(terms)
     assert {rule.__name__: list(rule(terms, slices)) for rule in SCHEDULE_RULES} == KEPT
 
 
-@WHOLE_RANGE
 @given(split_terms_with_sessions() | split_terms_with_sessions(size=edge_sizes()))
 def test_times_strictly_increase_on_the_clock_and_lie_inside_sessions(terms: SplitTerms) -> None:
     times = [s.scheduled_at for s in split_v2(terms)]
@@ -63,7 +60,6 @@ def test_times_strictly_increase_on_the_clock_and_lie_inside_sessions(terms: Spl
     assert (times[0], times[-1]) == (terms.starts_at, terms.ends_at)
 
 
-@WHOLE_RANGE
 @given(split_terms_with_sessions())
 def test_time_in_trading_is_within_thirty_percent_of_even(terms: SplitTerms) -> None:
     interval = terms.duration_microseconds / (terms.num_splits - 1)
@@ -76,7 +72,6 @@ def test_time_in_trading_is_within_thirty_percent_of_even(terms: SplitTerms) -> 
         assert abs(traded - i * interval) <= 0.3 * interval + 1
 
 
-@WHOLE_RANGE
 @given(split_terms_with_sessions())
 def test_quantities_and_offsets_are_those_of_version_1_in_trading_time(terms: SplitTerms) -> None:
     slices = split_v2(terms)
@@ -90,14 +85,12 @@ def test_quantities_and_offsets_are_those_of_version_1_in_trading_time(terms: Sp
         assert terms.time_at(terms.offset_of(s.scheduled_at)) == s.scheduled_at
 
 
-@WHOLE_RANGE
 @given(split_terms())
 def test_without_sessions_both_versions_are_alike(terms: SplitTerms) -> None:
     assert split_v2(terms) == split_v1(terms)
     assert terms.ends_at == terms.starts_at + timedelta(minutes=terms.duration_minutes)
 
 
-@WHOLE_RANGE
 @given(split_terms_with_sessions())
 def test_a_schedule_with_sessions_has_every_share(terms: SplitTerms) -> None:
     slices = split_v2(terms)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -422,7 +422,6 @@ def orders_with_sessions(draw: st.DrawFn) -> PlaceOrder:
     )
 
 
-@settings(max_examples=300, deadline=None)
 @given(orders_with_sessions())
 def test_every_window_is_in_sessions_or_refused(command: PlaceOrder) -> None:
     try:
@@ -453,7 +452,6 @@ def _overlaps(sessions: Sequence[Session], window: Window) -> Iterator[timedelta
             yield ends - begins
 
 
-@settings(max_examples=100, deadline=None)
 @given(place_orders())
 def test_the_event_alone_determines_the_schedule(command: PlaceOrder) -> None:
     event, previewed = created(command), placed(command)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tlog_scales.tlog import InclusionProof
 
@@ -62,7 +62,6 @@ def test_the_hashes_of_rfc_6962_are_known_values() -> None:
     )
 
 
-@settings(deadline=None)
 @given(steps=st.lists(st.integers(0, 700), max_size=6))
 def test_a_tree_that_grows_in_steps_is_the_tree_of_all_leaves(steps: list[int]) -> None:
     tree, leaves = Tree(), leaves_of(sum(steps))
@@ -77,7 +76,6 @@ def test_a_tree_that_grows_in_steps_is_the_tree_of_all_leaves(steps: list[int]) 
     }
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, MANY), data=st.data())
 def test_an_oracle_accepts_every_proof(large: Tree, size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))

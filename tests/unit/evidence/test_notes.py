@@ -1,7 +1,7 @@
 """Signed notes and checkpoints: golden bytes, those of Go's library, and bad input."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tlog_scales import signing
 from tlog_scales.tlog import Checkpoint as OracleCheckpoint
@@ -94,7 +94,6 @@ def test_extension_lines_are_kept() -> None:
     assert open_checkpoint(rotation.signed_by(KEY), KEY.verifier) == rotation
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_every_changed_character_is_noticed(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(NOTE) - 1))
@@ -108,7 +107,6 @@ def test_every_changed_character_is_noticed(data: st.DataObject) -> None:
         open_checkpoint(note, KEY.verifier)
 
 
-@settings(deadline=None)
 @given(note=st.text() | st.binary())
 def test_no_text_crashes_the_parsers(note: bytes | str) -> None:
     try:

@@ -113,7 +113,6 @@ def test_two_exports_of_one_period_have_the_same_content(pack: bytes, tmp_path: 
     assert one.content_hash != check(LOG.pack(tmp_path / "x", FIRST, LAST - 1)).content_hash
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_changed_byte_of_the_file_is_found(pack: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(pack) - 1))
@@ -122,7 +121,7 @@ def test_any_changed_byte_of_the_file_is_found(pack: bytes, data: st.DataObject)
     assert check(bytes(changed)).found
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.data())
 def test_a_changed_byte_of_each_member_is_found_and_the_member_named(
     members: dict[str, bytes], data: st.DataObject
@@ -140,7 +139,7 @@ def test_a_changed_byte_of_each_member_is_found_and_the_member_named(
 PROVEN: Final = (EVENTS, "schedules/0001.ndjson", "checkpoint", "neighbours.ndjson", "summary.html")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_changed_byte_is_found_although_the_manifests_were_recomputed(
     members: dict[str, bytes], data: st.DataObject

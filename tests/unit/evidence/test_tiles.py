@@ -1,7 +1,7 @@
 """Tiles: their paths, which of them a tree has, and bundles of entries."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tlog_scales.tiles import level_tiles, tile_path
 
@@ -18,7 +18,6 @@ def test_paths_have_groups_of_three_digits() -> None:
     assert TileId(1, 1000, 1).path == "1/x001/000.p/1"
 
 
-@settings(deadline=None)
 @given(tile=TILES)
 def test_a_path_names_its_tile_as_the_oracle_does(tile: TileId) -> None:
     assert TileId.parse(tile.path) == tile
@@ -57,7 +56,6 @@ def test_a_tree_has_the_tiles_that_the_oracle_counts(size: int, level: int | Non
     assert not TileId(level, full, width + 1).is_within(size)
 
 
-@settings(deadline=None)
 @given(entries=st.lists(st.binary(max_size=70_000 - 4_500), max_size=4))
 def test_a_bundle_has_its_entries(entries: list[bytes]) -> None:
     bundle = encode_bundle(entries)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from pulse.domain import Slice, SplitTerms, fold, split
 from pulse.testing import (
@@ -13,16 +13,12 @@ from pulse.testing import (
 )
 from tests.support.events import order_created, slices_scheduled
 
-ANY = settings(max_examples=100, deadline=None)
 
-
-@ANY
 @given(schedules())
 def test_a_whole_schedule_passes(schedule: tuple[SplitTerms, tuple[Slice, ...]]) -> None:
     check_schedule(*schedule)
 
 
-@ANY
 @given(schedules(edge_split_terms()))
 def test_a_schedule_of_every_edge_case_passes(
     schedule: tuple[SplitTerms, tuple[Slice, ...]],

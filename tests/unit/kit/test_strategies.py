@@ -29,7 +29,6 @@ from pulse.testing import (
 from pulse.testing.strategies import PRIMES
 
 Drawn = TypeVar("Drawn")
-ANY = settings(max_examples=50, deadline=None)
 
 
 def drawn_from(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
@@ -52,7 +51,6 @@ def drawn_from(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
     return found
 
 
-@ANY
 @given(split_terms())
 def test_split_terms_lie_within_the_accepted_range(terms: SplitTerms) -> None:
     assert 2 <= terms.num_splits <= 100
@@ -100,13 +98,11 @@ def test_the_listed_primes_are_prime() -> None:
         assert all(prime % divisor for divisor in range(2, isqrt(prime) + 1)), prime
 
 
-@ANY
 @given(order_requests(edge_sizes()))
 def test_orders_at_the_edge_are_accepted(spec: OrderSpec) -> None:
     assert spec.total_quantity >= spec.split_config.num_splits
 
 
-@ANY
 @given(schedules(splitter_version=1))
 def test_a_schedule_comes_with_the_terms_it_follows_from(
     schedule: tuple[SplitTerms, tuple[Slice, ...]],
@@ -129,7 +125,6 @@ def test_the_choice_of_randomisation_can_be_narrowed(many_terms: list[SplitTerms
     assert len({terms.randomize for terms in many_terms}) == 1
 
 
-@ANY
 @given(order_requests(), place_orders())
 def test_order_requests_and_commands_can_be_drawn(spec: OrderSpec, command: PlaceOrder) -> None:
     assert spec.split_config.num_splits >= MIN_SPLITS

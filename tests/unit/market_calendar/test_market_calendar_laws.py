@@ -90,7 +90,6 @@ def bounds_of(exchange: dict[str, Any]) -> tuple[datetime, datetime]:
     return first, before
 
 
-@settings(max_examples=50)
 @given(exchanges(), st.data())
 def test_sessions_are_sorted_disjoint_covered_and_half_open(
     exchange: dict[str, Any], data: st.DataObject
@@ -116,7 +115,6 @@ def test_sessions_are_sorted_disjoint_covered_and_half_open(
         )
 
 
-@settings(max_examples=50)
 @given(exchanges())
 def test_an_unmapped_instrument_trades_exactly_while_every_segment_does(
     exchange: dict[str, Any],
@@ -144,7 +142,6 @@ def is_open(found: tuple[Session, ...], at: datetime) -> bool:
     return any(session.opens_at <= at < session.closes_at for session in found)
 
 
-@settings(max_examples=50)
 @given(exchanges(), st.randoms(use_true_random=False))
 def test_the_digest_does_not_depend_on_how_the_file_is_written(
     exchange: dict[str, Any], chance: random.Random
