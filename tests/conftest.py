@@ -136,9 +136,10 @@ def made_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def data_dir(made_data_dir: Path, tmp_path: Path) -> Path:
+def data_dir(made_data_dir: Path) -> Iterator[Path]:
     """A data directory of the test's own, with a migrated cluster."""
-    return copied(made_data_dir, tmp_path)
+    with tempfile.TemporaryDirectory(prefix="pulse-tests-", dir=_memory()) as home:
+        yield copied(made_data_dir, Path(home))
 
 
 def copied(data_dir: Path, home: Path) -> Path:
