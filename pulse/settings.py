@@ -201,7 +201,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Annotated[
         int,
         _whole(1, 1000),
-        "Orders that a worker claims at once. Under a backlog it claims 500, or this if more.",
+        "Orders that a worker claims at once. Under a backlog: up to 500, or this if more.",
     ] = 10
     poll_interval_seconds: Annotated[
         float,

@@ -1,1 +1,1 @@
-"""Use cases: placing and reading orders, readiness, notices, verification of the log."""
+"""Use cases: orders, halts, the log, the past, evidence packs, readiness and notices."""

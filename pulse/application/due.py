@@ -99,7 +99,7 @@ class DueSlices:
 
     @property
     def pages_may_be_older(self) -> bool:
-        """Whether a page may be older than the page before it, unless its cursor prevents that."""
+        """Whether lists have a replica: then only the cursor keeps a page from being outdated."""
         return self._lists.has_replica
 
     async def by_minute(

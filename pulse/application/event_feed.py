@@ -284,7 +284,7 @@ class EventFeed(Job[int]):
         return len(page.records)
 
     def pause_after(self, result: int) -> float | None:
-        """NOW after a full page."""
+        """NOW after a full page, since the log may have more events."""
         return NOW if result == _MAX_PAGE_EVENTS else None
 
     def messages_after(self, position: int, log_id: UUID | None) -> Sequence[_Message] | None:

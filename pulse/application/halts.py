@@ -226,9 +226,9 @@ class ReleaseHalts:
     async def _append(self, command: HaltReleases | ResumeReleases) -> tuple[Halts, int, bool]:
         """Append the command's event.
 
-        Returns the halts after it, the position of the last event of halts or a later one, and
+        Returns the halts after it, a position of the log that includes all of their events, and
         whether the event was written. If another event took the version first, nothing was written,
-        and the halts are those before that event: decide again.
+        and the returned halts do not include that event: decide again.
         """
         halts = await self.current()
         known = self._known

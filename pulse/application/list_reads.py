@@ -88,8 +88,8 @@ class _Server:
     ) -> T:
         """The result of the query, once the queue reflects the position.
 
-        `before_waiting` is called with the projected position if the read has to wait, which it
-        does until `deadline`, by the loop's clock. It may raise, so that the read does not wait.
+        A read waits until `deadline`, by the loop's clock. Before it waits, `before_waiting` is
+        called with the projected position, and may raise to prevent that.
 
         Raises:
             PositionNotReached: the deadline has passed.
@@ -233,7 +233,7 @@ class Replica(Job[None]):
             return None
         return (
             f"it is more than {MAX_REPLICA_BEHIND_SECONDS:g} s behind: its queue reflects position "
-            f"{seen.position}, and that of the primary reflected {self.floor} then"
+            f"{seen.position}, and that long ago the primary's queue reflected {self.floor}"
         )
 
     async def _unknown_event(self, seen: _ServerState) -> str | None:

@@ -20,8 +20,8 @@ async def page_of_log(store: EventStore, reading: Awaitable[Page], log_id: UUID 
     primary.
 
     Raises:
-        CursorRefused: it is of another log.
-        DatabaseUnavailable: it cannot be read.
+        CursorRefused: the page is of another log.
+        DatabaseUnavailable: the page cannot be read.
     """
     try:
         page = await reading

@@ -41,7 +41,7 @@ class AsOfQuery(msgspec.Struct, frozen=True):
 
 
 class StatusCounts(msgspec.Struct, frozen=True, rename="upper"):
-    """How many orders had each status. None was IN_PROGRESS: claims are not events."""
+    """How many orders had each status. No order is IN_PROGRESS: claims are not events."""
 
     pending: int
     completed: int

@@ -146,8 +146,8 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _report(_usage_fault(error), WRONG_USAGE)
     except CouldNotStart as error:
-        said_by_server = isinstance(error.__cause__, EmbeddedServerError)
-        return _report(str(error), COULD_NOT_START, in_lines=said_by_server)
+        from_server = isinstance(error.__cause__, EmbeddedServerError)
+        return _report(str(error), COULD_NOT_START, in_lines=from_server)
     except (WrongSettings, EnvironmentUnusable) as error:
         return _report(str(error), WRONG_USAGE)
     except DatabaseUnavailable as error:

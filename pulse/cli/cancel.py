@@ -1,4 +1,4 @@
-"""`pulse cancel`: cancels the unsettled slices of an order."""
+"""`pulse cancel`: cancels the slices of an order that are still scheduled."""
 
 from typing import Annotated
 

@@ -46,7 +46,7 @@ def config(
 
     Example:
       PULSE_BATCH_SIZE=50 pulse config
-      pulse config --check && systemctl restart pulse
+      pulse config --check && systemctl restart pulse-up
     """
     if check and markdown:
         raise WrongSettings("--check and --markdown cannot be combined: give one of them")

@@ -74,7 +74,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     packs of the same selection have the same content hash.
     `pulse verify FILE --key VKEY` checks a pack.
 
-    A time is RFC 3339 with its zone, such as 2026-01-05T09:15:00+05:30, and is
+    A time is RFC 3339 with its offset, such as 2026-01-05T09:15:00+05:30, and is
     compared with the times at which the log recorded its events.
 
     Only a sealed entry after the period proves that the period has no more
@@ -160,7 +160,7 @@ def _time_of(text: str, option: str) -> datetime:
         return parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{error}: expected one with its zone, such as 2026-01-05T09:15:00+05:30",
+            f"{error}: expected one with its offset, such as 2026-01-05T09:15:00+05:30",
             param_hint=option,
         ) from None
 

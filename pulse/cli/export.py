@@ -89,7 +89,7 @@ def export(  # noqa: PLR0913 - one for each filter
     the position that it reached. To continue, run the same command with --after
     and that position.
 
-    Filters combine. A time is RFC 3339 with its zone, such as
+    Filters combine. A time is RFC 3339 with its offset, such as
     2026-01-05T09:15:00+05:30, and is compared with the times at which the log
     recorded its events.
 

@@ -52,8 +52,8 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
 ) -> None:
     """Migrate the schema to the revision that this code needs.
 
-    Run it before processes of a new release start; from 0.2.0 on those of the
-    release before keep running. If PULSE_MIGRATE is true (the default) every
+    Run it before processes of a new release start. Those of the previous release
+    keep running if it is 0.2.0 or newer. If PULSE_MIGRATE is true (the default) every
     process also does it when it starts. Revisions that remove what the new
     release no longer uses are not applied: run it again with --after once all old
     processes are stopped. While an old process still uses the database, the
@@ -69,10 +69,10 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     --sql prints the migration as a script, with the rows that record it. Run it
     with psql, not in a single transaction. --check needs only the right to read.
 
-    A revision up to 8 rebuilds the order queue from the log: about a minute per
-    million events, with progress in positions of the log on standard error. Stop
-    the processes of the old release first. If it is interrupted, the next run or
-    the next start of a process continues it.
+    Migrating from a revision before 8 rebuilds the order queue from the log:
+    about a minute per million events, with progress in positions of the log on
+    standard error. Stop the processes of the old release first. If it is
+    interrupted, the next run or the next start of a process continues it.
 
     --roles also creates three roles without LOGIN: one that owns the tables, one
     for Pulse's processes that can only append to the log, and one that can only

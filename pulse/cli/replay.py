@@ -96,7 +96,7 @@ def replay(  # noqa: PLR0913 - one for each way to select an order and its past
 
     With --version, --position or --at it shows the order as of that version,
     position or time, and only the events up to it. A time is RFC 3339 with its
-    zone, such as 2026-01-05T09:15:00+05:30; it is compared with the times at
+    offset, such as 2026-01-05T09:15:00+05:30; it is compared with the times at
     which the log recorded its events.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,

@@ -115,7 +115,7 @@ def echo(line: str | bytes) -> None:
 
 
 def format_time(at: datetime) -> str:
-    """A time as the API returns it: RFC 3339, UTC, to the microsecond."""
+    """A time in RFC 3339 and UTC, always with six digits of its fraction, unlike in the API."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

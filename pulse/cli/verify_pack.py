@@ -43,7 +43,7 @@ class PackVerification(msgspec.Struct):
 
     `signer_checked` is whether the given key signed the pack, or is linked by rotations to the key
     that did. `is_whole` is whether an entry after the period proves that the period has no more
-    events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `given`
+    events; null for an order. `anchors` are the sizes of earlier checkpoints in the pack. `given`
     counts the checkpoints of --anchors, and `compared` those that the pack could be compared with.
     `larger` are the sizes of those that are larger than the pack's tree. `earlier` counts those of
     the log before a fork, which the pack cannot be compared with. `forks` are those that the notes

@@ -20,9 +20,9 @@ MIN_RELEASE_SECONDS: Final = 1.0
 """A slice can be released for at least this long after its time, even if its successor is due."""
 
 MIN_DISTANCE_SECONDS: Final = 1.0
-"""The distance that is kept after a late slice, between slices planned at least this far apart.
+"""The minimum distance of a slice to a late one before it, if at least this much was planned.
 
-Slices planned up to CATCH_UP_SECONDS further apart than this may be that much closer.
+If less than CATCH_UP_SECONDS more was planned, it is the planned distance less CATCH_UP_SECONDS.
 """
 
 CATCH_UP_SECONDS: Final = 0.1
@@ -54,8 +54,9 @@ def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> 
     """When a releaser has to process an order: at the time of its next slice, or a little later.
 
     `released` is the slice that the order's last event released, at `released_at`; None if that
-    event released none. If it was late, the next slice follows after MIN_DISTANCE_SECONDS, or after
-    the planned distance less CATCH_UP_SECONDS if that is shorter.
+    event released none. If it was late, and the next slice was planned MIN_DISTANCE_SECONDS or more
+    after it, the next slice follows it after MIN_DISTANCE_SECONDS, or after the planned distance
+    less CATCH_UP_SECONDS if that is shorter.
     """
     distance = timedelta(seconds=MIN_DISTANCE_SECONDS)
     if released is None or (planned := next_slice.scheduled_at - released.scheduled_at) < distance:

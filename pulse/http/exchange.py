@@ -40,10 +40,10 @@ _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 class Exchange:
     """Wraps the ASGI `receive` and `send` of one request.
 
-    A body must be complete in time. The request is admitted when it is, before the application
-    receives the last part. HEAD is processed as GET and its body dropped. A response that is sent
-    before a large body is complete closes the connection. So does the response to a request with an
-    Upgrade header, so that no later byte is read as another protocol.
+    The request's body must be complete in time. The request is admitted once it is, before the
+    application receives the last part. HEAD is processed as GET, and the response has no body. A
+    response that is sent before a large body is complete closes the connection. So does the
+    response to a request with an Upgrade header, so that no later byte is read as another protocol.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, admission: Admission) -> None:

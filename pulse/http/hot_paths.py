@@ -96,7 +96,7 @@ class HotPaths:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             path, method = scope["path"], scope["method"]
             answer: object
-            if scope["query_string"]:  # for the past, or Litestar's hook refuses it
+            if scope["query_string"]:  # Litestar reads the past, or refuses the query
                 await framework(scope, receive, send)
                 return
             if method == "POST" and path == self._path:

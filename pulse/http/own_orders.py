@@ -72,7 +72,7 @@ The orders that this caller placed, and no others. The list follows the log: an 
 shortly after its POST was answered.
 
 Filters combine. `order_unique_key` finds the order with exactly this key. `created_from` is
-inclusive and `created_before` exclusive; both need a zone and are compared with `created_at`. An
+inclusive and `created_before` exclusive; both need an offset and are compared with `created_at`. An
 order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before or after its
 `created_at` may be missing from a list with either of them.
 

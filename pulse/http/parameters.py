@@ -27,7 +27,7 @@ _BOOLEANS: Final = {"true": True, "false": False}
 ZonedTime = Annotated[
     datetime,
     msgspec.Meta(
-        tz=True, description="an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"
+        tz=True, description="an RFC 3339 time with its offset, such as 2026-01-05T09:15:00+05:30"
     ),
 ]
 

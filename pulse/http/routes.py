@@ -46,7 +46,7 @@ class Routes:
 
 
 def _alternative(numbered: tuple[int, str]) -> str:
-    """A group of the pattern. The last group that closes is the outer one, `lastgroup`."""
+    """A group of the pattern. It closes after the groups in it, so `lastgroup` is its name."""
     number, template = numbered
     pattern = _PARAMETER.sub(
         lambda found: f"(?:(?P<o{number}>{_UUID})|[^/]+)" if found[1] == _ORDER_ID else "[^/]+",

@@ -48,7 +48,7 @@ class HttpServer(uvicorn.Server):
 
         Accepts no more connections. Each connection gets one more response, which closes it, or is
         closed by the idle timeout. A client can lose a request only if it sends it just as this
-        timeout closes the connection, which can happen at any time.
+        timeout closes the connection, as it can without a hand-over too.
         """
         for server in self.servers:
             server.close()

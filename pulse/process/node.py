@@ -66,7 +66,8 @@ STANDBY_SECONDS: Final = 1.0
 class Workers(Enum):
     """Where the workers run: in this process, in another process of its group, or elsewhere.
 
-    The supervisor of a group replaces a process that ends. Elsewhere there may be none.
+    A group always has workers: its supervisor replaces a process that ends. Elsewhere there may be
+    none.
     """
 
     HERE = auto()
@@ -88,8 +89,8 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, on one connection pool. No I/O until `running`.
 
-    With workers IN_GROUP, their process does the jobs that one process does for all. This process
-    projects only events that were not projected within a second, and does not seal or log notices.
+    With workers IN_GROUP, the processes that have them project, seal the log and log notices. This
+    process only projects events that were not projected within a second.
     """
 
     def __init__(

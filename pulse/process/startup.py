@@ -24,8 +24,8 @@ _GEN0_THRESHOLD: Final = 5_000
 def settings_from_environment(share: LogShare | None = None) -> Settings:
     """Read the settings; exit with code 2 and one message if they are invalid.
 
-    Unknown PULSE_ variables are logged as warnings, without their values. With `share`, the
-    supervisor of this process has logged them.
+    Unknown PULSE_ variables are logged as warnings, without their values. With `share` they
+    are not logged: the supervisor of this process has logged them.
     """
     try:
         settings = Settings.from_environment(os.environ)

@@ -252,8 +252,8 @@ Messages with an `event` field are about the stream itself:
 - `end` is the last message. `reason` is SHUTDOWN (the process is stopping), TOO_SLOW (the reader
   accepted nothing for {_LIMITS.stall_seconds:g} s), or LOG_CHANGED (this is another log).
 
-To resume, send the last `id` as the header `Last-Event-ID`, which takes precedence over `after`, or
-as `after`. A reader that stores each `id` together with its work misses no event and handles none
+To resume, send the last `id` as `after`, or as the header `Last-Event-ID`, which takes precedence.
+A reader that stores each `id` together with its work misses no event and handles none
 twice. A position beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A process has at most
 PULSE_MAX_STREAMS streams; one more is 503. Generated clients wait for the end of the response, and
 the stream does not end: use an HTTP client that returns lines as they arrive.

@@ -78,17 +78,17 @@ To read the whole log in pages, start with `after=0` and send each page's `next_
 `after`. A reader that stores `next_after` misses no event and reads none twice. The log ends, for
 now, where `next_after` equals the `after` that was sent: poll again from there.
 
-Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; both need a zone and
-are compared with the latest `recorded_at` of an event and all events before it. So they give a part
+Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; both need an offset
+and are compared with the latest `recorded_at` of an event and all events before it. So they give a part
 of the log without gaps, even if the database's clock was set back.
 
 **An empty page is not the end**: with `type` one call scans at most {MAX_SCANNED:,} events, so a
 page may have few events of that type or none, and `next_after` still advances.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
-`GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
-`POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is not
-that of earlier pages: stop. To receive events as they are committed, read
+`GET /internal/orders`, the position that the list reflects. `after` beyond the end of the log is
+400 `POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is
+not that of earlier pages: stop. To receive events as they are committed, read
 `GET /internal/events/stream`.
 
 **The whole log in one response**: with `Accept: {NDJSON}` the same event objects, one a line; with

@@ -157,7 +157,7 @@ Cursor = TypeVar("Cursor", OrderCursor, SliceCursor)
 
 
 def encode_cursor(cursor: OrderCursor | SliceCursor) -> str:
-    """The text of a cursor. Without `as_of`, processes that do not know that field accept it."""
+    """The text of a cursor. It omits an `as_of` of 0: older processes do not know that field."""
     fields = msgspec.to_builtins(cursor)
     state = msgspec.json.encode(fields if cursor.as_of else fields[:-1])
     return base64.urlsafe_b64encode(state).rstrip(b"=").decode()
@@ -348,8 +348,8 @@ the position of the log that the page reflects.
 
 Filters combine. `order_unique_key` finds the order with exactly this key, in the scope `key_scope`:
 `internal`, or the name of a caller of the gateway. `placed_by` and `trace_id` are compared exactly
-too. `created_from` is inclusive and `created_before` exclusive; both need a zone and are compared
-with `created_at`. An order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before
+too. `created_from` is inclusive and `created_before` exclusive; both need an offset and are
+compared with `created_at`. An order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before
 or after its `created_at` may be missing from a list with either of them.
 
 Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
@@ -376,7 +376,7 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         """Slices of all orders, read from the projection, each with its `state` as projected.
 
         `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
-        `scheduled_from`. Both need a zone. All their fraction digits are compared; times of
+        `scheduled_from`. Both need an offset. All their fraction digits are compared; times of
         slices have whole microseconds. `+` in a time may be sent unencoded. Send `next_cursor`
         as `cursor`, with the same filters, for the next page; null marks the last one. A slice
         that is added later, at a time before the cursor, is on no later page.

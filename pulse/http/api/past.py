@@ -29,7 +29,7 @@ _POSITION: Final = Meta(
 )
 _AT: Final = Meta(
     tz=True,
-    description="as of this time by the log's recorded times: an RFC 3339 time with its zone, "
+    description="as of this time by the log's recorded times: an RFC 3339 time with its offset, "
     "such as 2026-01-05T09:15:00+05:30",
 )
 

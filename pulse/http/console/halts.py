@@ -53,7 +53,7 @@ class LiftForm(msgspec.Struct, frozen=True):
     reason: _Text | None = None
 
 
-class FieldFault(msgspec.Struct, frozen=True):
+class FormFault(msgspec.Struct, frozen=True):
     """The field of a form that breaks a rule, and the rule."""
 
     field: str
@@ -126,7 +126,7 @@ class _HaltPages:
         self,
         request: AnyRequest,
         form: HaltForm = _EMPTY,
-        fault: FieldFault | None = None,
+        fault: FormFault | None = None,
         *,
         status: int = 200,
     ) -> Response[str]:
@@ -183,7 +183,7 @@ class _HaltPages:
         request: AnyRequest,
         halt_id: UUID,
         form: LiftForm | None = None,
-        fault: FieldFault | None = None,
+        fault: FormFault | None = None,
     ) -> Response[str]:
         """What lifting this halt will do."""
         try:
@@ -225,8 +225,8 @@ def _halt_request(form: HaltForm) -> HaltRequest:
     return read_halt_request(msgspec.json.encode(fields))
 
 
-def _fault_of(error: OrderRefused) -> FieldFault:
-    return FieldFault(error.field or "scope", f"{error}")
+def _fault_of(error: OrderRefused) -> FormFault:
+    return FormFault(error.field or "scope", f"{error}")
 
 
 def _target_of(halt: HaltView) -> str:

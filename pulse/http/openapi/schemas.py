@@ -93,7 +93,7 @@ _CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
 _NEW_KEY: Final = (
     f"^[^{_CONTROL}{_INVISIBLE}]([^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}])?(?![\\s\\S])"
 )
-"""It lacks further invisible characters, and Unicode NFC: only the description has them."""
+"""Other invisible characters and Unicode NFC are not in the pattern, only in the description."""
 
 Schema = dict[str, Any]
 Schemas = dict[str, Schema]
@@ -248,7 +248,7 @@ def _constraints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
 def _describe(
     properties: dict[str, Any], constraints: Mapping[str, Any], descriptions: Mapping[str, str]
 ) -> None:
-    """A field that has the name of a field of a request has its constraint."""
+    """Describe these fields. One with the name of a request's field gets the same constraint."""
     for name, schema in properties.items():
         if "anyOf" not in schema:  # it is not nullable
             schema.update(constraints.get(name, {}))

@@ -145,7 +145,7 @@ def test_a_fault_is_announced_at_its_field(page: Page, pages: Pages) -> None:
     expect(field).to_have_value("yesterday")
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_accessible_description(
-        "created_from is not a valid time: expected an RFC 3339 time with its zone, such as "
+        "created_from is not a valid time: expected an RFC 3339 time with its offset, such as "
         "2026-01-05T09:15:00+05:30"
     )
     assert serious_findings(page) == []

@@ -23,7 +23,7 @@ _ALL_GAPS: Final = 0.3
 
 
 class Span(NamedTuple):
-    """A part of the axis: times, and whether a session is open, or sessions do not count."""
+    """A part of the axis. `is_open`: a session is open, or the order ignores sessions."""
 
     starts_at: datetime
     ends_at: datetime
