@@ -79,8 +79,8 @@ To read the whole log in pages, start with `after=0` and send each page's `next_
 now, where `next_after` equals the `after` that was sent: poll again from there.
 
 Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; both need an offset
-and are compared with the latest `recorded_at` of an event and all events before it. So they give a part
-of the log without gaps, even if the database's clock was set back.
+and are compared with the latest `recorded_at` of an event and all events before it. So they give a
+part of the log without gaps, even if the database's clock was set back.
 
 **An empty page is not the end**: with `type` one call scans at most {MAX_SCANNED:,} events, so a
 page may have few events of that type or none, and `next_after` still advances.

@@ -349,8 +349,9 @@ the position of the log that the page reflects.
 Filters combine. `order_unique_key` finds the order with exactly this key, in the scope `key_scope`:
 `internal`, or the name of a caller of the gateway. `placed_by` and `trace_id` are compared exactly
 too. `created_from` is inclusive and `created_before` exclusive; both need an offset and are
-compared with `created_at`. An order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before
-or after its `created_at` may be missing from a list with either of them.
+compared with `created_at`. An order that was recorded more than
+{MAX_RECORDING_DIFFERENCE.seconds} s before or after its `created_at` may be missing from a list
+with either of them.
 
 Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
 Consecutive pages neither skip nor repeat an order. `order_queue_status` filters by the status at
