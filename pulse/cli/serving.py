@@ -107,8 +107,8 @@ def api(host: Host = None, port: Port = None) -> None:
     same machine. Ctrl-C and SIGTERM finish the requests in progress.
 
     Without PULSE_SERVICE_TOKENS it listens on loopback addresses only and accepts
-    only requests of this machine; with them calls below /internal,
-    /metrics and the console need a token. The documentation of the calls is at /docs.
+    only requests of this machine; with them calls below /internal, /metrics and
+    the console need a token. The documentation of the calls is at /docs.
 
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
     start (the port is in use, or the schema cannot be migrated).
