@@ -392,7 +392,10 @@ class InProcessOrders:
 
     @property
     def pages_may_be_older(self) -> bool:
-        """Whether lists have a replica: then only the cursor keeps a page from being outdated."""
+        """Whether there is a replica.
+
+        Then only its cursor keeps a page from being older than the page before it.
+        """
         return self._lists.has_replica
 
     async def own_orders(

@@ -114,9 +114,9 @@ def list_orders(  # noqa: PLR0913 - one for each filter
     """List orders, newest first: all of them, or those that match every filter.
 
     Values are compared exactly; there are no wildcards. A time is RFC 3339 with
-    its offset, such as 2026-01-05T09:15:00+05:30, and is compared with created_at.
-    A key belongs to a scope: `internal`, or for an order from the gateway its
-    placed_by. Shows id, status, time of creation, key, instrument and caller. The
+    its offset, such as 2026-01-05T09:15:00+05:30, and is compared with
+    created_at. A key belongs to a scope: `internal`, or for an order from the
+    gateway its placed_by. Shows id, status, time of creation, key, instrument and caller. The
     list is read from the projection, as of the position that it prints.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,

@@ -90,7 +90,7 @@ class Node:
     """All services of one process, on one connection pool. No I/O until `running`.
 
     With workers IN_GROUP, the processes that have them project, seal the log and log notices. This
-    process only projects events that were not projected within a second.
+    process projects only events that were not projected within a second.
     """
 
     def __init__(
