@@ -116,8 +116,9 @@ def list_orders(  # noqa: PLR0913 - one for each filter
     Values are compared exactly; there are no wildcards. A time is RFC 3339 with
     its offset, such as 2026-01-05T09:15:00+05:30, and is compared with
     created_at. A key belongs to a scope: `internal`, or for an order from the
-    gateway its placed_by. Shows id, status, time of creation, key, instrument and caller. The
-    list is read from the projection, as of the position that it prints.
+    gateway its placed_by. Shows id, status, time of creation, key, instrument and
+    caller. The list is read from the projection, as of the position that it
+    prints.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
