@@ -103,7 +103,7 @@ class _Requests(Collector):
         REGISTRY.register(self)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. Each route and status adds series. Unknown methods count as one."""
+        """Count one request. Each route and status adds series. All unknown methods have one."""
         cell = self._cells.get((method, route, status)) or self._cell(method, route, status)
         cell[bisect_left(REQUEST_BUCKETS, seconds)] += 1
         cell[-1] += seconds

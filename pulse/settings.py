@@ -332,7 +332,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _seconds(1, 315_360_000),
         "Maximum time from a token's `iat` to its `exp`. If set, tokens must have `iat`.",
     ] = None
-    api_base_url: Annotated[str, _API, "The API that a stand-alone gateway calls.", _HIDDEN] = (
+    api_base_url: Annotated[str, _API, "The API that a gateway calls that runs alone.", _HIDDEN] = (
         "http://127.0.0.1:8001"
     )
     gateway_service_token: Annotated[

@@ -120,7 +120,7 @@ def _memory() -> Path | None:
 def made_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with a migrated cluster, for copies; no server runs on it.
 
-    The first worker makes it and the others wait: initdb takes a second of processor time.
+    The first worker makes it and the others wait: initdb takes a second of CPU time.
     """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

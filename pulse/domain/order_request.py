@@ -234,7 +234,10 @@ def _refusal(error: msgspec.ValidationError, struct: type[OrderSpec]) -> OrderRe
 
 
 def _require_new_key(key: str) -> None:
-    """Refuse a key that looks like another one: a stray space would place the order twice."""
+    """Refuse a key that is not in NFC, or has white space or an invisible character at an end.
+
+    The order would be placed twice if a retry did not have it.
+    """
     if unicodedata.category(key[0]) in _INVISIBLE or unicodedata.category(key[-1]) in _INVISIBLE:
         problem = "begins or ends with white space or an invisible character"
     elif not unicodedata.is_normalized("NFC", key):

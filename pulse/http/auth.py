@@ -36,7 +36,7 @@ _PROXY_HEADER: Final = re.compile(
 )
 """Header names that reverse proxies, load balancers and CDNs add, from their documentation."""
 _PROXY_HTTP_VERSION: Final = "1.0"
-"""The version that nginx's `proxy_pass` uses by default."""
+"""The version that `proxy_pass` of nginx before 1.29.7 uses by default."""
 _OWN_PAGES: Final = (b"same-origin", b"none")
 """Sec-Fetch-Site of a request by a page of this server, or by the person at the browser."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")

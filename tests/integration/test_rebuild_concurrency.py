@@ -87,7 +87,7 @@ async def test_the_live_projection_continues_between_two_windows_of_a_rebuild(
 
 
 class Slow(EventMapper):
-    """Takes half a second for each SlicesScheduled, as on a machine without free processor time."""
+    """Takes half a second for each SlicesScheduled, as on a machine without free CPU time."""
 
     def event_of(self, record: RecordedEvent | StoredEvent) -> Event:
         event = super().event_of(record)

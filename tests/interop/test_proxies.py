@@ -38,14 +38,14 @@ http {{
     }}
 }}
 """
-PLAIN_NGINX = """
+OLD_NGINX = """
 daemon off; {as_root} pid {home}/nginx.pid; error_log stderr crit; events {{}}
 http {{
     access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
     fastcgi_temp_path {home}/t; uwsgi_temp_path {home}/t; scgi_temp_path {home}/t;
     server {{
         listen 127.0.0.1:{port};
-        location {path} {{ proxy_pass http://127.0.0.1:{pulse}; }}
+        location {path} {{ proxy_pass http://127.0.0.1:{pulse}; proxy_http_version 1.0; }}
     }}
 }}
 """
@@ -114,7 +114,7 @@ PROXIES = [
     pytest.param(start, id=name, marks=pytest.mark.skipif(not found, reason="not on this machine"))
     for name, found, start in (
         ("nginx with the WebSocket snippet", NGINX, nginx_of(NGINX_WITH_WEBSOCKETS)),
-        ("nginx with a plain proxy_pass", NGINX, nginx_of(PLAIN_NGINX)),
+        ("nginx with its defaults before 1.29.7", NGINX, nginx_of(OLD_NGINX)),
         ("Caddy", CADDY, caddy),
         ("HAProxy as shipped", HAPROXY, shipped_haproxy),
     )

@@ -20,7 +20,7 @@ _STOP_SECONDS: Final = 30.0
 Message = dict[str, Any]
 
 FEW_CONNECTIONS: Final[dict[str, Any]] = {"pool_size": 3, "metrics": False}
-"""Settings that halve the processor time of a start, most of which is spent on connections."""
+"""Settings that halve the CPU time of a start, most of which is spent on connections."""
 
 
 def api_settings(conninfo: str, **changes: Any) -> Settings:

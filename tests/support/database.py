@@ -50,7 +50,7 @@ def database_in(encoding: str, server: str) -> AbstractContextManager[str]:
 
 
 def _execute(server: str, statement: str) -> None:
-    """Execute it on a cached connection: a new one costs 5 ms of processor time."""
+    """Execute it on a cached connection: a new one costs 5 ms of CPU time."""
     kept = _kept.get(server)
     if kept is None:
         kept = _kept[server] = psycopg.connect(server, autocommit=True)

@@ -20,7 +20,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
 
 
 def backoff_delays() -> Iterator[float]:
-    """The delays between polls in seconds: exponential backoff, since polls use processor time."""
+    """The delays between polls in seconds: exponential backoff, since polls use CPU time."""
     seconds = _FIRST_SECONDS
     while True:
         yield seconds
