@@ -20,6 +20,7 @@ from pulse.cli.terminal import (
     AsJson,
     echo,
     errors,
+    format_time,
     order_id_of,
     order_not_found,
     output,
@@ -35,7 +36,7 @@ from pulse.evidence.verification import NoSuchOrder
 from pulse.process.seal import anchor_file
 from pulse.process.startup import settings_from_environment, tune_gc
 from pulse.process.tools import Tools
-from pulse.rfc3339 import format_time, parse_time
+from pulse.rfc3339 import parse_time
 from pulse.wording import counted
 
 _MIB = 1024 * 1024

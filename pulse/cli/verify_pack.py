@@ -23,7 +23,7 @@ from pulse.cli.exits import (
 )
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
 from pulse.cli.fork_text import fork_text
-from pulse.cli.terminal import echo, errors, output, progress_on
+from pulse.cli.terminal import echo, errors, format_time, output, progress_on
 from pulse.errors import PulseError
 from pulse.evidence.chain import DeclaredFork
 from pulse.evidence.findings import Finding
@@ -31,7 +31,6 @@ from pulse.evidence.note import NoteInvalid, VerifierKey
 from pulse.evidence.pack.check import PackCheck, PackReport
 from pulse.evidence.pack.members import Export, Selection, period_text
 from pulse.process.startup import tune_gc
-from pulse.rfc3339 import format_time
 from pulse.wording import counted
 
 _MAX_ANCHOR_BYTES: Final = 16 * 1024 * 1024

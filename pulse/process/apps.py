@@ -40,7 +40,7 @@ from pulse.line_writer import LineWriter
 from pulse.logs import LogHandler, info_handler
 from pulse.process.group.member import Member
 from pulse.process.group.metrics import exposing_metrics, group_metrics
-from pulse.process.node import Node, Workers, open_node
+from pulse.process.node import Node, WorkerLocation, open_node
 from pulse.process.startup import stop_on_hangup, tune_gc
 from pulse.settings import Settings
 from pulse.tracing import open_spans
@@ -77,7 +77,7 @@ def all_in_one_app(settings: Settings, member: Member | None = None) -> Root:
             exposing_metrics(settings, member),
             _open_token_checker(settings) as tokens,
             open_node(
-                settings, spans, Workers.HERE if member is None else Workers.IN_GROUP
+                settings, spans, WorkerLocation.HERE if member is None else WorkerLocation.IN_GROUP
             ) as node,
         ):
             yield {
@@ -99,7 +99,7 @@ def api_app(settings: Settings) -> Root:
 
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
-        async with open_node(settings, spans, Workers.ELSEWHERE) as node:
+        async with open_node(settings, spans, WorkerLocation.ELSEWHERE) as node:
             yield {
                 **_metrics(settings),
                 CONSOLE_PATH: _console(settings, node, ""),

@@ -59,11 +59,11 @@ _log = structlog.get_logger(__name__)
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects, and how long it seals, the last events at most."""
 
-STANDBY_SECONDS: Final = 1.0
+IN_GROUP_POLL_SECONDS: Final = 1.0
 """How often a process without workers, in a group, checks whether the projection has stopped."""
 
 
-class Workers(Enum):
+class WorkerLocation(Enum):
     """Where the workers run: in this process, in another process of its group, or elsewhere.
 
     A group always has workers: its supervisor replaces a process that ends. Elsewhere there may be
@@ -98,14 +98,14 @@ class Node:
         settings: Settings,
         server: Server,
         *,
-        workers: Workers,
+        workers: WorkerLocation,
         calendar: SessionCalendar | None = None,
         spans: "Spans | None" = None,
     ) -> None:
         self._settings = settings
         self._spans = spans
         self._workers = workers
-        standby = workers is Workers.IN_GROUP
+        in_group = workers is WorkerLocation.IN_GROUP
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size, code_revision=HEAD)
         self._replica: Replica | None = None
@@ -170,23 +170,23 @@ class Node:
             self._database,
             self._store.mapper,
             on_advance=self._on_advance,
-            busy_seconds=STANDBY_SECONDS if standby else BUSY_SECONDS,
+            busy_seconds=IN_GROUP_POLL_SECONDS if in_group else BUSY_SECONDS,
         )
         self._projector_loop = Loop(
             self._projector,
-            wake_up=WakeUp() if standby else self._log_advanced,
-            poll_seconds=STANDBY_SECONDS if standby else settings.poll_interval_seconds,
+            wake_up=WakeUp() if in_group else self._log_advanced,
+            poll_seconds=IN_GROUP_POLL_SECONDS if in_group else settings.poll_interval_seconds,
             require=self._gate.require,
         )
         self.sealed_log = SealedLog(self._database)
         self.seal = SealReader(
             self._database, lambda: own_verifier(settings), require_served=self._gate.require
         )
-        self._seal = None if standby else sealer_of(settings, self._database)
+        self._seal = None if in_group else sealer_of(settings, self._database)
         self._seal_wake_up = WakeUp()
         self._presence: Presence | None = None
         self._worker_loops: list[Loop] = []
-        if workers is Workers.HERE:
+        if workers is WorkerLocation.HERE:
             self._presence = Presence(self._database, self._origin.instance, self._queue_advanced)
             self._worker_loops = [
                 self._timeout_loop(),
@@ -268,7 +268,7 @@ class Node:
         supervisor.start_loop(Loop(record, require=self._gate.require))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
-        if self._workers is not Workers.IN_GROUP:
+        if self._workers is not WorkerLocation.IN_GROUP:
             supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
         if self._replica is not None:
@@ -280,7 +280,7 @@ class Node:
         self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers, or others release their claims
             supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
-        if self._workers is not Workers.IN_GROUP:
+        if self._workers is not WorkerLocation.IN_GROUP:
             supervisor.on_stop(self._project_own_events)
         supervisor.start_loop(self._orphaned_claims_loop())
         supervisor.start_loop(Loop(LostWorkers(self._database), require=self._gate.require))
@@ -422,7 +422,7 @@ class Node:
 
 @asynccontextmanager
 async def open_node(
-    settings: Settings, spans: "Spans | None", workers: Workers
+    settings: Settings, spans: "Spans | None", workers: WorkerLocation
 ) -> AsyncIterator[Node]:
     """Run a node with these settings until the context ends.
 

@@ -16,7 +16,7 @@ from pulse.errors import PulseError
 from pulse.logs import report_fatal_error
 from pulse.process.group.member import Member
 from pulse.process.group.metrics import exposing_metrics
-from pulse.process.node import Workers, open_node
+from pulse.process.node import WorkerLocation, open_node
 from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
 from pulse.settings import Settings
 from pulse.tracing import open_spans
@@ -43,7 +43,7 @@ async def run_workers(
         async with (
             open_spans("pulse-background") as spans,
             exposing_metrics(settings, member),
-            open_node(settings, spans, Workers.HERE) as node,
+            open_node(settings, spans, WorkerLocation.HERE) as node,
             monitoring(node.readiness),
         ):
             tune_gc()

@@ -11,7 +11,7 @@ from pulse.application import notices
 from pulse.application.notices import read_health_snapshot, sequence_below_position
 from pulse.postgres import Connection, Database
 from pulse.process import schema
-from pulse.process.node import Node, Workers
+from pulse.process.node import Node, WorkerLocation
 from pulse.process.schema import LogUnfit
 from pulse.process.server import Server
 from pulse.settings import Settings
@@ -39,7 +39,9 @@ def execute(conninfo: str, *statements: str) -> None:
 
 
 async def start(conninfo: str) -> None:
-    async with Node(Settings(), Server(as_runtime(conninfo)), workers=Workers.HERE).running():
+    async with Node(
+        Settings(), Server(as_runtime(conninfo)), workers=WorkerLocation.HERE
+    ).running():
         pass
 
 

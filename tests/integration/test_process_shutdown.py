@@ -6,7 +6,7 @@ import pytest
 
 from pulse.postgres import Database
 from pulse.process import node as wiring
-from pulse.process.node import Node, Workers
+from pulse.process.node import Node, WorkerLocation
 from pulse.process.server import Server
 from pulse.projections.claims import read_workers
 from pulse.projections.projector import Busy, Projected, Projector
@@ -35,7 +35,7 @@ async def test_a_process_that_stops_does_not_project_later_appends_of_others(
         monkeypatch.setattr(wiring, "MAX_CATCH_UP_SECONDS", 3600.0)
         async with asyncio.timeout(40):
             async with Node(
-                Settings(), Server(as_runtime(conninfo)), workers=Workers.ELSEWHERE
+                Settings(), Server(as_runtime(conninfo)), workers=WorkerLocation.ELSEWHERE
             ).running():
                 monkeypatch.setattr(Projector, "run_once", and_others_go_on)
 
@@ -49,7 +49,9 @@ async def test_a_worker_is_present_until_its_last_outcomes_are_projected(
         present_at_the_end.append(await workers_present(database))
 
     monkeypatch.setattr(Projector, "run_until", look)
-    async with Node(Settings(), Server(as_runtime(conninfo)), workers=Workers.HERE).running():
+    async with Node(
+        Settings(), Server(as_runtime(conninfo)), workers=WorkerLocation.HERE
+    ).running():
 
         async def is_present() -> bool:
             return await workers_present(database) == 1

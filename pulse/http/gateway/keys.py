@@ -214,7 +214,7 @@ def _read(content: bytes, algorithm: str) -> dict[str, Key]:
             try:
                 found[key_id] = jwt.PyJWK(described, algorithm).key
             except (jwt.PyJWTError, ValueError, TypeError):
-                _log.warning("gateway.key_ignored")
+                _log.warning("gateway.key_ignored", key_id=key_id)
     return found
 
 

@@ -12,6 +12,7 @@ import jwt
 import msgspec
 import pytest
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from structlog.testing import capture_logs
 
 from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway.keys import MAX_JWKS_BYTES, JwksKeys, JwksLimits
@@ -317,6 +318,16 @@ async def test_a_key_for_another_use_is_ignored_and_affects_no_other_key() -> No
         async with checking(issuer) as tokens:
             with pytest.raises(Unauthorized):
                 await tokens.check(issuer.token())
+
+
+async def test_a_malformed_key_is_logged_by_its_id_and_affects_no_other_key() -> None:
+    issuer = Issuer("ES256")
+    issuer.keys.append(jwk(issuer.signer, "second", x="AAAA"))
+    with capture_logs() as logged:
+        async with checking(issuer) as tokens:
+            await tokens.check(issuer.token())
+    ignored = {"event": "gateway.key_ignored", "key_id": "second", "log_level": "warning"}
+    assert [line for line in logged if line["event"] == "gateway.key_ignored"] == [ignored]
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
