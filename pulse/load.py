@@ -259,15 +259,16 @@ def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]
                 f"{name} is {answered.get(name)}, but {value} was sent",
             )
             return
-    if (
-        answer.order_queue_status == "COMPLETED"
-    ):  # no rule uses the seed, which the API does not return
+    if answer.order_queue_status == "COMPLETED":
         broken = [one for one in _broken_rules(answer) if one.rule not in _unchecked(answer)]
         yield from {one.rule: one.breach for one in reversed(broken)}.items()
 
 
 def _broken_rules(answer: _Order) -> Sequence[BrokenRule]:
-    """The rules that the slices break. A window that was cut ends one second before the close."""
+    """The rules that the slices break. A clipped window ends one second before the close.
+
+    No rule uses the seed, which the API does not return.
+    """
     window = answer.window
     terms = {"total_quantity": answer.total_quantity, "seed": 0, "starts_at": window.starts_at}
     given = msgspec.convert(terms | answer.split_config, SplitTerms)

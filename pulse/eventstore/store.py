@@ -67,8 +67,8 @@ _traced = msgspec.json.Decoder(_Traced)
 class LogPage(msgspec.Struct, frozen=True):
     """A page of the log; `next_after` is the last position scanned, where the next page starts.
 
-    `log_id` identifies the log. It changes when the log is restored to an earlier point: positions
-    of another log mean nothing in this one.
+    `log_id` identifies the log. `pulse log fork` changes it, after a restore to an earlier point:
+    positions of another log mean nothing in this one.
     """
 
     log_id: UUID

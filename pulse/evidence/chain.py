@@ -81,11 +81,11 @@ def signer_index(
 ) -> int | None:
     """The place in a chain of the first key that is the given one; None if the chain lacks it.
 
-    `rotations` are the notes that introduced the keys. A fork gives the key another name. So the
-    chain may have the given key under another name of a fork in two cases: the given name is that
-    of a fork, which another restore may have undone; or a rotation introduced the key under the
-    origin of a fork. Otherwise the chain must also have the given name: if it has the key only
-    under a name that a fork gave it, the keys before that fork were removed.
+    `rotations` are the notes that introduced the keys. A fork changes the name of the key. So a
+    match under another name counts in two cases: the given name is that of a fork, which another
+    restore may have undone; or a rotation introduced the key under the origin of a fork. Otherwise
+    the chain must also have the given name: a chain that has the key only under the name of a fork
+    lacks the keys before that fork.
 
     Raises:
         NoteInvalid: a note is malformed.

@@ -37,7 +37,7 @@ async def rotate_key(
     Raises:
         RotationRefused: the old key is not the one that seals, or nothing was sealed.
         Diverged: the log or the tree was changed.
-        DatabaseUnavailable: nothing was changed.
+        DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
         AnchorUnusable: the key was rotated, but the note was not anchored.
     """
     try:

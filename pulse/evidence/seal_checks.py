@@ -55,7 +55,7 @@ class Trust(msgspec.Struct, frozen=True):
 
 
 class EarlierAnchors(msgspec.Struct, frozen=True):
-    """The anchors of the log before a fork that are after the fork point: number, largest size."""
+    """The anchors of the earlier log that are not in this log: their number, the largest size."""
 
     count: int = 0
     largest: int = 0

@@ -108,7 +108,7 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         """Seal the next batch of the log, and sign a checkpoint unless one was signed just now.
 
         Raises:
-            DatabaseUnavailable: nothing was changed.
+            DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
         """
         try:
             async with self._database.connection() as connection:

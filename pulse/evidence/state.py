@@ -20,7 +20,7 @@ _INSERT_KEY: Final = load_sql(__package__, "insert_key")
 _ACCEPT_LOSS: Final = load_sql(__package__, "accept_loss")
 _SELECT_LAST_POSITION: Final = load_sql(__package__, "select_last_position")
 _SELECT_KEYS: Final = load_sql(__package__, "select_keys")
-_SELECT: Final = load_sql(__package__, "select_seal")
+_SELECT_HEALTH: Final = load_sql(__package__, "select_seal")
 _SELECT_LOG_ENTRIES: Final = load_sql(__package__, "select_log_entries")
 
 
@@ -139,7 +139,7 @@ async def accept_loss(connection: Connection) -> tuple[int, bytes | None]:
 
 
 async def read_last_position(connection: Connection, state: SealState) -> int:
-    """The position of the last event of the log that may be sealed, 0 if there is none.
+    """The position of the last event of the log up to the sealed position, 0 if there is none.
 
     `accept_loss` lets the tree continue after it.
     """
@@ -162,5 +162,5 @@ async def read_keys(connection: Connection) -> list[RecordedKey]:
 
 async def read_seal_health(connection: Connection) -> SealHealth:
     """How far the log is sealed, at a cost that does not grow with the log."""
-    rows = await fetch(connection, _SELECT)
+    rows = await fetch(connection, _SELECT_HEALTH)
     return SealHealth(*rows[0])

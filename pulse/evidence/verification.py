@@ -43,7 +43,7 @@ from pulse.projections.parking import ParkedOrder, read_parked
 from pulse.projections.position import read_position
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""After so many streams other tasks run, since the next window's transaction must not idle long."""
+"""After this many streams other tasks run, so that no transaction is idle for too long."""
 
 
 class Verified(msgspec.Struct, frozen=True):

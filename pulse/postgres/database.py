@@ -158,7 +158,8 @@ class Database:
         """Check out a pooled connection in autocommit mode; `lock_seconds` overrides the limit.
 
         Raises:
-            DatabaseUnavailable: no connection was free in time, or it broke while in use.
+            DatabaseUnavailable: no connection was free in time, or one of UNAVAILABLE_ERRORS was
+                raised.
         """
         lock_seconds = self.limits.lock_seconds if lock_seconds is None else lock_seconds
         try:

@@ -1,7 +1,7 @@
 """The rights that the runtime and the reader have on one object of the database.
 
 Each package declares the objects that it owns in its module `grants`; `pulse.application.grants`
-collects them. The owner has every right, PUBLIC has none.
+collects them. Once the roles are set up, the owner has every right, PUBLIC has none.
 """
 
 import re

@@ -10,8 +10,8 @@ from psycopg.conninfo import make_conninfo
 class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long Pulse waits for Postgres. The server enforces the limits of a statement.
 
-    After a checkout from the pool has timed out, the pool counts as exhausted until no checkout has
-    timed out for `exhausted_seconds`. Meanwhile a checkout waits at most
+    After a checkout from the pool, or a read's wait for a lock, has timed out, the pool counts as
+    exhausted until neither has happened for `exhausted_seconds`. Meanwhile a checkout waits at most
     `exhausted_checkout_seconds`, and so does a read for a lock.
 
     The session of a rebuild may be idle in a transaction for longer than others: between two

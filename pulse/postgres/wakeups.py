@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=1.0)
 _IDLE_CHECK_SECONDS: Final = 5.0
 _PAUSE_PER_NOTIFY: Final = 5
-"""After a NOTIFY the pause is at least this many times as long as the NOTIFY took."""
+"""The pause after a NOTIFY, in durations of the NOTIFY, up to _MAX_PAUSE_SECONDS."""
 
 _MAX_PAUSE_SECONDS: Final = 1.0
 

@@ -104,7 +104,7 @@ class Audit(Job[AuditedWindow | None]):
         Returns None if no window is due or another process is auditing.
 
         Raises:
-            DatabaseUnavailable: nothing was changed.
+            DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
         """
         started = time.perf_counter()
         async with self._database.connection() as connection, connection.transaction():

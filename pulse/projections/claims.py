@@ -43,7 +43,7 @@ MAX_ABSENT_SECONDS: Final = 10.0
 """A worker that has not held its presence lock for longer than this is reported as faulty."""
 
 PRESENCE_TIMEOUT_SECONDS: Final = 15.0
-"""Postgres ends the session of a worker that is idle for this long. It sends a query every 5 s."""
+"""Postgres ends a worker's session that is idle for this long. A worker sends a query every 5 s."""
 
 _MAX_DELETE_NAME_SECONDS: Final = 1.0
 _MAX_OVERDUE: Final = 500

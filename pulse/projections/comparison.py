@@ -1,7 +1,7 @@
 """The rows of the order queue in a window of the log, and how they differ from those expected.
 
-Each order's rows are expected from its events by the code of the projection. The claim of a pending
-order does not come from events: only its times can be checked.
+The code of the projection computes the expected rows of each order from its events. The claim of a
+pending order does not come from events: only its times can be checked.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -20,8 +20,8 @@ class DueOrders(msgspec.Struct, frozen=True):
     """The orders due at the moment `at`, by the database's clock, the longest due first.
 
     `created_positions` are their positions of creation. `next_seconds` is how many seconds after
-    `at` the next order is due; None if there is none yet. `unprojected` has the orders that were
-    left out.
+    `at` the next order is due; None if there is none yet. `unprojected` has the entries of
+    `handled` whose event the projection has not read yet.
     """
 
     at: datetime

@@ -67,8 +67,8 @@ class AsOf(msgspec.Struct, frozen=True, gc=False):
 class OrderView(msgspec.Struct, frozen=True, gc=False):
     """An order with its slices. `release` is whether Pulse releases them at their times.
 
-    `window` is when the first slice is due, and when the last one. `as_of` is
-    set only in answers about the past.
+    `window` is when the first slice is due, and when the last one. `as_of` is set only in answers
+    about the past.
     """
 
     order_id: UUID

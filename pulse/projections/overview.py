@@ -68,7 +68,7 @@ class QueueCount(msgspec.Struct, frozen=True):
 
 
 class QueueCounts(msgspec.Struct, frozen=True):
-    """Counts by status; unless `exact`, COMPLETED and FAILED are estimated from a sample."""
+    """Counts by status; unless `exact`, orders with an outcome are estimated from a sample."""
 
     counts: tuple[QueueCount, ...]
     exact: bool
@@ -123,7 +123,7 @@ async def read_queue_counts(
     """Count the orders of the queue by status.
 
     An exact count reads every row, a million in a fraction of a second. If it takes longer than
-    `max_exact_seconds`, COMPLETED and FAILED orders are estimated from a sample.
+    `max_exact_seconds`, orders with an outcome are estimated from a sample.
 
     Raises:
         DatabaseUnavailable: the queue cannot be read.

@@ -245,7 +245,7 @@ class ParkedOrders:
         """Project an order again from its stream. Returns None, or why it stays unchanged.
 
         Raises:
-            DatabaseUnavailable: nothing was changed.
+            DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
             EventTooNew: nothing was changed; newer code must project it.
         """
         async with self._database.connection() as connection:

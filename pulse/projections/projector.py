@@ -83,8 +83,9 @@ class Projector(Job[Projected | Busy]):
         """Project the next batch of the log.
 
         Raises:
-            DatabaseUnavailable: nothing was changed; or the log was projected up to an event that
-                cannot be applied now, and `fault` names this event.
+            DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit;
+                or the log was projected up to an event that cannot be applied now, and `fault`
+                names this event.
             EventTooNew: the log was projected up to an event that newer code must apply.
         """
         try:

@@ -40,7 +40,7 @@ MAX_FOLDED_EVENTS: Final = 100_000
 """The maximum number of events that a query folds. More are left only just after an upgrade."""
 
 MAX_SCANNED_POSITIONS: Final = 1_000_000
-"""The maximum number of positions not summed up that a query searches for a time."""
+"""A query that needs a time reads at most this many positions that are not summed up yet."""
 
 EVENTS_PER_READ: Final = 4096
 _WINDOWS_PER_STEP: Final = 8
@@ -209,9 +209,9 @@ class QueueHistory:
 
 
 class Summed(msgspec.Struct, frozen=True):
-    """The windows up to `until` were summed up, the last ones in `seconds`.
+    """A step summed up windows, the last of which ends at `until`. It took `seconds`.
 
-    The projection has passed at most `windows_behind` windows since; some of them may be empty.
+    The projection has passed `windows_behind` more windows; some of them may have no events.
     """
 
     until: int
@@ -236,7 +236,7 @@ class HistorySummary(Job[Summed | None]):
         """Sum up the next windows; None if none is complete or another process does it.
 
         Raises:
-            DatabaseUnavailable: nothing was changed.
+            DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
             EventTooNew: newer code must sum up the next window.
         """
         started = time.perf_counter()

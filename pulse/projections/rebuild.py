@@ -56,7 +56,7 @@ _WINDOW_EVENTS: Final = 2_000
 """The events of a window. Later events of its orders are read too."""
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""Then other tasks run: Postgres ends the transaction of another window if it is idle too long."""
+"""After this many streams other tasks run, so that no transaction is idle for too long."""
 
 _SET_TIMEOUTS = load_sql(__package__, "set_rebuild_timeouts")
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
@@ -253,7 +253,7 @@ class Rebuild:
     async def _add_later_events(
         self, connection: Connection, window: _Window, position: int
     ) -> int:
-        """Add the events of the window's orders up to the position; returns the window's count."""
+        """Add the events of the window's orders up to the position; returns the number of events."""
         if position > window.projected:
             records = await select_log_between(connection, after=window.projected, until=position)
             for order_id, added in _streams(records).items():

@@ -159,12 +159,15 @@ SPLITTER_LAWS: Final[tuple[Law, ...]] = (
 
 
 def z_limit(count: int) -> float:
-    """The bound that the largest of `count` |z| exceeds with FALSE_ALARM_RATE (Bonferroni)."""
+    """The bound that the largest of `count` |z| exceeds with a probability of FALSE_ALARM_RATE.
+
+    Uses the Bonferroni correction.
+    """
     return _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / (2 * count))
 
 
 def chi_square_limit(degrees: int, *, tests: int) -> float:
-    """The bound that the largest of `tests` chi-squares exceeds with FALSE_ALARM_RATE.
+    """The bound for the largest of `tests` chi-squares: exceeded with probability FALSE_ALARM_RATE.
 
     Uses the approximation of Wilson and Hilferty, which is conservative in the far tail.
     """

@@ -1,1 +1,1 @@
-"""Background jobs: splitting, timeouts, recovery. No SQL: the projections own the tables."""
+"""Background jobs: splitting, releases, timeouts, recovery. No SQL: projections own the tables."""

@@ -1,6 +1,6 @@
 """Recovery from failed processes: orphaned claims, lost workers, stalled sessions.
 
-Every process with a connection pool runs all three jobs.
+API processes and worker processes run all three jobs.
 """
 
 from collections import Counter

@@ -52,9 +52,9 @@ _SLICES_PER_YIELD: Final = 100
 """Computing this many slices takes about 2 ms. Then the event loop runs other tasks."""
 
 _MIN_ORDERS_PER_APPEND: Final = 100
-"""At a yield, this many computed outcomes are appended while the step computes the next ones.
+"""A step that yields appends its outcomes if at least this many are not appended yet.
 
-If there are fewer, they wait for the next yield or the end of the step: each append is a commit.
+Fewer wait for the next yield or the end of the step, because each append is a commit.
 """
 
 

@@ -1,6 +1,6 @@
 -- The log as other packages read it, with recorded times in the range that every client supports. The
 -- planner inlines the function, so it costs no more than the table. It runs with the caller's
--- privileges, and needs no grant but the one on the table.
+-- privileges.
 CREATE OR REPLACE FUNCTION recorded_events()
 RETURNS TABLE (notification_id bigint, originator_id uuid, originator_version bigint, topic text,
                state bytea, recorded_at timestamptz)

@@ -1,5 +1,6 @@
--- The identity of the log, in one row. It is renewed when a log is restored to an earlier point: positions
--- that readers stored beyond that point belong to the other log. A dump and a physical backup copy it.
+-- The identity of the log, in one row. `pulse log fork` renews it after a restore to an earlier point:
+-- positions that readers stored beyond that point belong to the other log. A dump and a physical backup
+-- copy it.
 CREATE TABLE log_identity (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     log_id uuid NOT NULL DEFAULT gen_random_uuid(),

@@ -1,7 +1,7 @@
 -- The events of some streams up to a position that are outside a window, in no order. OFFSET 0
--- makes the planner look up each stream by its key; for a few thousand streams it would read the
--- whole log. Positions are compared outside of it: on a log without statistics the planner would
--- combine the key with the index of positions, and scan that for each stream.
+-- makes the planner look up each stream by its key. Without it the planner reads the whole log for a
+-- few thousand streams. Positions are compared outside the subquery. Within it the planner would, on
+-- a log without statistics, scan the index of positions for each stream.
 SELECT e.*
   FROM pg_catalog.unnest(%(originator_ids)b::uuid[]) AS stream (originator_id)
  CROSS JOIN LATERAL (

@@ -1,5 +1,5 @@
 -- The seal: a signed Merkle tree over the log (docs/explanation/evidence.md). A role that seals needs
--- INSERT and SELECT on these tables, and UPDATE on seal_state alone.
+-- SELECT on these tables, INSERT on all but seal_state, and UPDATE on seal_state alone.
 
 -- The entries of the tree, as served: each preceded by its length, big-endian in two bytes. A row has
 -- those from leaf first_index on, all of one bundle of 256. They are compressed by the server.

@@ -1,6 +1,6 @@
 -- Who exported evidence packs, when, and of what: of an order, or of the events recorded in a period.
--- The leaves are the first and last of the seal that the pack is about, in the tree of tree_size
--- entries. `content_hash` is the content hash, which two exports of one selection share.
+-- `first_index` and `last_index` are the first and the last leaf that the pack is about, in the tree of
+-- `tree_size` entries. Two exports of one selection have the same `content_hash`.
 CREATE TABLE evidence_exports (
     exported_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     exported_by text NOT NULL,

@@ -17,8 +17,8 @@ class TreeWrong(ValueError):
 def tiles_needed(size: int, leaf_tiles: Iterable[int]) -> list[TileId]:
     """The tiles that prove all leaves of these tiles of level 0 in a tree of this size, in order.
 
-    Each is as wide as the tree has it. They also give the root of each smaller tree whose last leaf
-    is in one of these tiles.
+    Each has the width that it has in this tree. They also give the root of each smaller tree whose
+    last leaf is in one of these tiles.
     """
     tiles: list[TileId] = []
     indices, level = set(leaf_tiles), 0

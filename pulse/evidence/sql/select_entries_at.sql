@@ -1,4 +1,4 @@
--- The row of entries in which a position is, if it is sealed.
+-- The only row of entries that can have a position: the last one that begins at or before it.
 SELECT first_index, entries
   FROM seal_entries
  WHERE first_position <= %b::bigint

@@ -1,4 +1,5 @@
--- For each position the first leaf of the row of entries in which it is, if it is sealed.
+-- For each position the first leaf of the only row of entries that can have it: the last one that
+-- begins at or before it.
 SELECT wanted.position, found.first_index
   FROM unnest(%b::bigint[]) AS wanted (position)
  CROSS JOIN LATERAL (

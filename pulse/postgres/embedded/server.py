@@ -205,7 +205,7 @@ def _stop(paths: ServerPaths) -> None:
 def _remove_stale_server(paths: ServerPaths) -> None:
     """Remove the remains of a killed server that would keep Postgres from starting.
 
-    Backends that have not noticed its end hold the shared memory. Postgres takes a lock file for
+    Backends that have not noticed its end hold the shared memory. Postgres treats a lock file as
     held if any process has the pid in the file.
     """
     for path in Path("/proc").glob("[0-9]*"):

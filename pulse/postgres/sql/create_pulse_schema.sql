@@ -1,5 +1,6 @@
 -- The applied revisions. `oldest_code` is the last revision known to the oldest code that may run
--- on a database with this revision. Any role may read the table, since every process checks it.
+-- on a database with this revision. Every process checks the table, so any role may read it until the
+-- roles are set up, which revokes the right of PUBLIC.
 CREATE TABLE pulse_schema (
     revision integer PRIMARY KEY CHECK (revision > 0),
     name text NOT NULL,

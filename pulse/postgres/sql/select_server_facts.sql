@@ -1,5 +1,5 @@
--- The server's settings that durability and capacity depend on, in their base units; and what this
--- session and the other ones use.
+-- The server's settings that durability and capacity depend on, in their base units; this session's
+-- role and backend; and the number of client connections.
 SELECT name, setting
   FROM pg_catalog.pg_settings
  WHERE name = ANY (%s::text[])

@@ -5,7 +5,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN state = 'PENDING' AND claimed_by IS NOT NULL THEN 'IN_PROGRESS' ELSE state END;
 
 -- The hashes of the names of the workers that are present. Each worker holds an advisory lock on the
--- hash of its name. The planner inlines both functions, and no role needs a grant for them.
+-- hash of its name. The planner inlines both functions.
 CREATE OR REPLACE FUNCTION present_workers() RETURNS TABLE (name_hash integer)
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC

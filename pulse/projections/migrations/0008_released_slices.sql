@@ -35,9 +35,8 @@ ALTER TABLE order_queue
 -- order is split.
 CREATE INDEX order_queue_cancelled_idx ON order_queue (created_position) WHERE cancelled_unsplit;
 
--- The orders that have slices to release, and when a releaser has to process each: an index over
--- order_queue and scheduled_slices, which determine it. A row lives from the split until the last
--- slice is settled.
+-- The orders that have slices to release, and when a releaser has to process each. Rows are derived
+-- from order_queue and scheduled_slices. A row exists from the split until the last slice is settled.
 CREATE TABLE due_orders (
     created_position bigint PRIMARY KEY,
     due_at timestamptz NOT NULL
