@@ -125,7 +125,7 @@ class _StreamCheck:
                 self._check_events(own)
             except Exception as error:  # noqa: BLE001 - one order must not hide other findings
                 _log.error("verification.crashed", stream=str(own[0].originator_id), exc_info=error)
-                self._find(own[0], "UNREADABLE", type(error).__name__)
+                self._add_finding(own[0], "UNREADABLE", type(error).__name__)
         folded = len(self._events) == len(own)
         return CheckedStream(
             findings=tuple(self._findings),
@@ -139,7 +139,7 @@ class _StreamCheck:
         before: RecordedEvent | None = None
         for version, record in enumerate(self._records, 1):
             if record.originator_version != version:
-                self._find(
+                self._add_finding(
                     record,
                     "VERSIONS",
                     f"version {version} is missing: version {record.originator_version} follows "
@@ -147,7 +147,7 @@ class _StreamCheck:
                 )
                 return
             if before is not None and record.position < before.position:
-                self._find(
+                self._add_finding(
                     record,
                     "VERSIONS",
                     f"version {version} is before version {version - 1}, which is at position "
@@ -169,7 +169,7 @@ class _StreamCheck:
             except HistoryBroken as error:
                 fault = "CANNOT_FOLLOW", str(error)
             if fault is not None:
-                self._find(record, *fault)
+                self._add_finding(record, *fault)
                 return
             self._check_bytes(record, event)
             self._events.append((record.position, event))
@@ -198,23 +198,23 @@ class _StreamCheck:
         self._slices = len(scheduled.slices)
         broken = broken_rules(order.terms, scheduled.slices)
         if difference := _first_difference(order, scheduled, derived):
-            self._find(record, "SCHEDULE", difference, broken)
+            self._add_finding(record, "SCHEDULE", difference, broken)
         elif broken:
-            self._find(record, "RULE", f"{broken[0].rule}: {broken[0].breach}", broken)
+            self._add_finding(record, "RULE", f"{broken[0].rule}: {broken[0].breach}", broken)
 
     def _check_bytes(self, record: RecordedEvent, event: Event) -> None:
         written = self._mapper.state_as_stored(event, record)
         if written == record.state:
             return
         place = next(_differing(written, record.state), min(len(written), len(record.state)))
-        self._find(
+        self._add_finding(
             record,
             "ENCODING",
             f"the stored bytes of {type(event).__name__} at version {record.originator_version} "
             f"are not those that Pulse writes for its content, from byte {place + 1} on",
         )
 
-    def _find(
+    def _add_finding(
         self,
         record: RecordedEvent,
         fault: Fault,

@@ -118,13 +118,13 @@ class _SealCheck:
         try:
             state = await read_state(self._connection)
         except TreeDamaged as error:
-            self._find("TREE", str(error))
+            self._add_finding("TREE", str(error))
             yield self._part(0, 0, None, 0)
             return
         recorded = await read_keys(self._connection)
         await self._compare_forks(recorded)
         if state.verifier_key != (recorded[-1].verifier_key if recorded else None):
-            self._find("SIGNATURE", "seal_keys does not end with the key in seal_state")
+            self._add_finding("SIGNATURE", "seal_keys does not end with the key in seal_state")
         keys = self._trusted(recorded)
         anchors = self._anchored(keys)
         trees = sorted([*self._signed(state, keys), *anchors], key=lambda tree: tree.size)
@@ -135,13 +135,15 @@ class _SealCheck:
                 lost = await self._compare(entries)
                 yield self._part(len(entries) - lost, state.size, signer, len(anchors))
         except TreeDamaged as error:
-            self._find("TREE", str(error))
+            self._add_finding("TREE", str(error))
         self._report_missing()
         if self._tree.size == state.size and self._tree != state.frontier:
-            self._find("TREE", "the hashes in seal_state are not those that the entries give")
+            self._add_finding(
+                "TREE", "the hashes in seal_state are not those that the entries give"
+            )
         for tree in [each for each in trees if each.size > self._tree.size][:1]:
             detail = f"{tree.name} has {tree.size} entries, the tree has {self._tree.size}"
-            self._find(tree.fault, detail)
+            self._add_finding(tree.fault, detail)
         yield self._part(0, state.size, signer, len(anchors))
 
     def _part(self, entries: int, whole: int, signer: str | None, anchors: int) -> CheckedSeal:
@@ -164,7 +166,7 @@ class _SealCheck:
         identity = await read_identity(self._connection)
         self._forks = tuple(forks)
         if forks and forks[-1].new_log_id != identity.log_id:
-            self._find(
+            self._add_finding(
                 "FORK",
                 f"log_identity has {identity.log_id}, the last fork gave the log "
                 f"{forks[-1].new_log_id}",
@@ -176,9 +178,9 @@ class _SealCheck:
                 declared = declared_fork(key.rotation)
                 if declared is not None and msgspec.structs.astuple(declared) not in rows:
                     detail = f"log_forks does not have the fork that the note of key {key.number}"
-                    self._find("FORK", f"{detail} declares", declared.position)
+                    self._add_finding("FORK", f"{detail} declares", declared.position)
 
-    def _find(
+    def _add_finding(
         self, fault: Fault, detail: str, position: int | None = None, order_id: str | None = None
     ) -> None:
         own = None if order_id in {None, str(HALTS_STREAM_ID)} else UUID(order_id)
@@ -193,27 +195,31 @@ class _SealCheck:
             keys = [VerifierKey.parse(key.verifier_key) for key in recorded]
             self._losses = declared_losses(recorded)
         except NoteInvalid as error:
-            self._find("SIGNATURE", f"seal_keys: {error}")
+            self._add_finding("SIGNATURE", f"seal_keys: {error}")
         key = self._trust.key
         rotations = [each.rotation for each in recorded]
         if key is None or signer_index(key, keys, rotations) is not None:
             return keys
         if recorded:
             detail = f"the database was sealed with {recorded[-1].verifier_key}, not with {key}"
-            self._find("SIGNATURE", detail)
+            self._add_finding("SIGNATURE", detail)
         return [key]
 
     def _signed(self, state: SealState, keys: Sequence[VerifierKey]) -> Iterator[_Tree]:
         """The tree of the latest checkpoint."""
         if state.checkpoint is None:
             if state.size:
-                self._find("SIGNATURE", "seal_state has entries but no checkpoint")
+                self._add_finding("SIGNATURE", "seal_state has entries but no checkpoint")
             return
         checkpoint = _opened(state.checkpoint, keys)
         if checkpoint is None:
-            self._find("SIGNATURE", "the checkpoint in seal_state is not signed by a trusted key")
+            self._add_finding(
+                "SIGNATURE", "the checkpoint in seal_state is not signed by a trusted key"
+            )
         elif checkpoint.size != state.checkpoint_size:
-            self._find("TREE", "the checkpoint in seal_state is of another size than its row says")
+            self._add_finding(
+                "TREE", "the checkpoint in seal_state is of another size than its row says"
+            )
         else:
             name = "the checkpoint in seal_state"
             yield _Tree(checkpoint.size, checkpoint.root, "TREE", name)
@@ -246,7 +252,7 @@ class _SealCheck:
             else:
                 found.add((checkpoint.size, checkpoint.root))
         if unsigned:
-            self._find("ANCHOR", f"{unsigned} anchors are not signed by a trusted key")
+            self._add_finding("ANCHOR", f"{unsigned} anchors are not signed by a trusted key")
         self._earlier = EarlierAnchors(len(earlier), max(earlier, default=0))
         return [_Tree(size, root, "ANCHOR", "an anchor") for size, root in found]
 
@@ -286,7 +292,7 @@ class _SealCheck:
                 tree = trees.pop(0)
                 if tree.size == size and tree.root != self._tree.root:
                     detail = f"{tree.name} of {size} entries has another root than the entries give"
-                    self._find(tree.fault, detail)
+                    self._add_finding(tree.fault, detail)
         if full:
             levels, indices = zip(*full, strict=True)
             rows = await fetch(self._connection, _SELECT_NODES, (list(levels), list(indices)))
@@ -294,7 +300,7 @@ class _SealCheck:
             wrong = [node for node in full if stored.get(node) != full[node]]
             for level, index in wrong[:1]:
                 detail = f"{len(wrong)} rows of seal_nodes are wrong or missing, from level {level}"
-                self._find("TREE", f"{detail}, node_index {index} on")
+                self._add_finding("TREE", f"{detail}, node_index {index} on")
 
     async def _compare(self, entries: Sequence[bytes]) -> int:
         """Compare these entries, the last of the tree so far, with the events in the log.
@@ -331,7 +337,7 @@ class _SealCheck:
             fields = msgspec.json.decode(was or now or b"", type=dict[str, Any])
         if was is None:
             detail = "the log has an event here that was not in it when it was sealed"
-            self._find("INSERTED", detail, position, fields["order_id"])
+            self._add_finding("INSERTED", detail, position, fields["order_id"])
         elif now is None:
             self._missing.append(fields)
         else:
@@ -339,17 +345,17 @@ class _SealCheck:
             after = msgspec.json.decode(now, type=dict[str, Any])
             names = ", ".join(name for name, value in before.items() if after[name] != value)
             detail = f"the event is not the one that was sealed: it differs in {names}"
-            self._find("ALTERED", detail, position, before["order_id"])
+            self._add_finding("ALTERED", detail, position, before["order_id"])
 
     def _report_missing(self) -> None:
         """Report the first missing events one by one, and all others in one finding."""
         for fields in self._missing[:_MAX_NAMED]:
             detail = f"version {fields['version']} was sealed and is not in the log"
-            self._find("DELETED", detail, fields["position"], fields["order_id"])
+            self._add_finding("DELETED", detail, fields["position"], fields["order_id"])
         if rest := self._missing[_MAX_NAMED:]:
             first, last = rest[0]["position"], rest[-1]["position"]
             detail = f"{len(rest)} further sealed events, up to position {last}, are not in the log"
-            self._find("DELETED", detail, first)
+            self._add_finding("DELETED", detail, first)
 
 
 def _opened(note: str, keys: Sequence[VerifierKey]) -> Checkpoint | None:

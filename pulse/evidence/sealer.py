@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 BATCH_EVENTS: Final = 5_000
 CHECKPOINT_SECONDS: Final = 0.5
-"""A checkpoint is signed at least this often while events are sealed."""
+"""A checkpoint is signed about this often while events are sealed."""
 
 _PAUSE_FACTOR: Final = 3.0
 """The pause after a full batch, in durations of the batch: sealing takes a quarter of the time."""

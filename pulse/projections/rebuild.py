@@ -253,7 +253,7 @@ class Rebuild:
     async def _add_later_events(
         self, connection: Connection, window: _Window, position: int
     ) -> int:
-        """Add the events of the window's orders up to the position; returns the number of events."""
+        """Add the events of the window's orders up to the position; returns the event count."""
         if position > window.projected:
             records = await select_log_between(connection, after=window.projected, until=position)
             for order_id, added in _streams(records).items():

@@ -150,7 +150,7 @@ class PackCheck:
         try:
             yield from self._run()
         except PackInvalid as error:
-            self._find(str(error))
+            self._add_finding(str(error))
 
     def _run(self) -> Iterator[CheckedPack]:
         self._file.seek(0)
@@ -163,9 +163,9 @@ class PackCheck:
         self._require_selection(selection)
         self.report.selection, self.report.export = selection, export
         if archive.read(README, MAX_SMALL_BYTES) != README_TEXT.encode():
-            self._find(f"{README} has another text than this version of the format")
+            self._add_finding(f"{README} has another text than this version of the format")
         if export.content_hash != self.report.content_hash:
-            self._find(f"{EXPORT} has another content hash than {CONTENT} gives")
+            self._add_finding(f"{EXPORT} has another content hash than {CONTENT} gives")
         signed = self._signed(archive, selection)
         if signed is None:
             return
@@ -175,16 +175,16 @@ class PackCheck:
         self._boundaries(archive, selection, tree)
         summary = render_summary(selection, export, signer, contents, self._clocks(archive))
         if archive.read(SUMMARY, MAX_SMALL_BYTES) != summary:
-            self._find(f"{SUMMARY} is not the summary of what the pack has")
+            self._add_finding(f"{SUMMARY} is not the summary of what the pack has")
 
     def _has_right_members(self, archive: Archive) -> bool:
         """Whether the members are those that the manifests name, with their hashes."""
         names = list(archive.members)
         for before, name in itertools.pairwise(names):
             if (place_of(before) or (0, 0, 0)) >= (place_of(name) or (0, 0, 0)):
-                self._find(f"{name} is in the wrong place, after {before}")
+                self._add_finding(f"{name} is in the wrong place, after {before}")
         for name in sorted(REQUIRED - archive.members.keys()):
-            self._find(f"{name} is missing")
+            self._add_finding(f"{name} is missing")
         if self.report.findings:
             return False
         content = parse_hashes(CONTENT, archive.read(CONTENT, MAX_MANIFEST_BYTES))
@@ -193,9 +193,9 @@ class PackCheck:
         for manifest, hashes, has_content in ((CONTENT, content, True), (MANIFEST, others, False)):
             for name in hashes:
                 if name == MANIFEST or is_content(name) != has_content:
-                    self._find(f"{manifest} must not have {name}")
+                    self._add_finding(f"{manifest} must not have {name}")
             if list(hashes) != [name for name in names if name in hashes]:
-                self._find(f"{manifest} does not have the order of the members")
+                self._add_finding(f"{manifest} does not have the order of the members")
         if self.report.findings:
             return False
         self.report.content_hash = archive.sha256(CONTENT)
@@ -204,14 +204,14 @@ class PackCheck:
     def _compare_hashes(self, archive: Archive, hashes: Mapping[str, str]) -> None:
         for name in hashes:
             if name not in archive.members:
-                self._find(f"{name} is missing: a manifest has it")
+                self._add_finding(f"{name} is missing: a manifest has it")
         for name in archive.members:
             if name == MANIFEST:
                 continue
             if name not in hashes:
-                self._find(f"{name} was added: no manifest has it")
+                self._add_finding(f"{name} was added: no manifest has it")
             elif archive.sha256(name) != hashes[name]:
-                self._find(f"{name} was changed: its hash is not the one in the manifest")
+                self._add_finding(f"{name} was changed: its hash is not the one in the manifest")
 
     def _require_selection(self, selection: Selection) -> None:
         times = (selection.recorded_from, selection.recorded_before)
@@ -230,12 +230,14 @@ class PackCheck:
         opened = open_trusted(note, trusted)
         if opened is None:
             detail = "neither the key nor one that replaced it signed the checkpoint"
-            self._find(detail, "SIGNATURE")
+            self._add_finding(detail, "SIGNATURE")
             return None
         checkpoint, signer = opened
         self.report.signer, self.report.size = str(signer), checkpoint.size
         if not 0 <= selection.first_index <= selection.last_index < checkpoint.size:
-            self._find(f"the checkpoint does not include the leaves that {SELECTION} names", "TREE")
+            self._add_finding(
+                f"the checkpoint does not include the leaves that {SELECTION} names", "TREE"
+            )
             return None
         tiles = [tile for name in archive.members if (tile := _tile_of(name)) is not None]
         for tile in tiles:
@@ -243,7 +245,7 @@ class PackCheck:
                 raise PackInvalid(f"{tile_member(tile)} has another size than a tile")
         leaf_tiles = (tile.index for tile in tiles if tile.level == 0)
         if tiles != tiles_needed(checkpoint.size, leaf_tiles):
-            self._find("the tiles are not those that a tree of this size has", "TREE")
+            self._add_finding("the tiles are not those that a tree of this size has", "TREE")
             return None
         tree = HashTree(
             checkpoint.size, tiles, lambda tile: archive.read(tile_member(tile), tile_bytes(tile))
@@ -251,7 +253,7 @@ class PackCheck:
         try:
             tree.require(checkpoint.root)
         except TreeWrong as error:
-            self._find(str(error), "TREE")
+            self._add_finding(str(error), "TREE")
             return None
         self._anchors(archive, tree, [*trusted, *_trusted_replaced(replaced, tree)])
         return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
@@ -270,12 +272,12 @@ class PackCheck:
             self._limits = sizes_before_forks(rotations)
             forks = [declared_fork(note) for note in rotations]
         except NoteInvalid as error:
-            self._find(f"{KEYS}: {error}", "SIGNATURE")
+            self._add_finding(f"{KEYS}: {error}", "SIGNATURE")
             return None
         if number is None:
             if self._key is not None:
                 self.report.signer_trusted = False
-            self._find(f"the pack was not signed with {self._key or 'any key'}", "SIGNATURE")
+            self._add_finding(f"the pack was not signed with {self._key or 'any key'}", "SIGNATURE")
             return None
         self._recorded = keys
         self.report.forks = tuple(fork for fork in forks if fork is not None)
@@ -293,9 +295,11 @@ class PackCheck:
         for note in notes:
             opened = open_trusted(note, keys)
             if opened is None:
-                self._find("no trusted key signed one of the earlier checkpoints", "ANCHOR")
+                self._add_finding("no trusted key signed one of the earlier checkpoints", "ANCHOR")
             elif not tree.has_root_of(opened[0].size):
-                self._find(f"the tiles do not give the root of {opened[0].size} entries", "ANCHOR")
+                self._add_finding(
+                    f"the tiles do not give the root of {opened[0].size} entries", "ANCHOR"
+                )
             else:
                 self._compare_root(tree, opened[0])
                 sizes.append(opened[0].size)
@@ -308,7 +312,7 @@ class PackCheck:
             if opened is None and open_trusted(note, earlier) is not None:
                 self.report.earlier += 1
             elif opened is None:
-                self._find("no trusted key signed one of the given checkpoints", "ANCHOR")
+                self._add_finding("no trusted key signed one of the given checkpoints", "ANCHOR")
             elif opened[0].size > tree.size:
                 self.report.larger += (opened[0].size,)
             elif tree.has_root_of(opened[0].size):
@@ -328,7 +332,7 @@ class PackCheck:
     def _compare_root(self, tree: HashTree, checkpoint: Checkpoint) -> None:
         if tree.root_of(checkpoint.size) != checkpoint.root:
             detail = f"the checkpoint of {checkpoint.size} entries is of another log"
-            self._find(f"{detail}: the tree had another root then", "ANCHOR")
+            self._add_finding(f"{detail}: the tree had another root then", "ANCHOR")
 
     def _events(
         self, archive: Archive, selection: Selection, tree: HashTree, contents: Contents
@@ -346,12 +350,12 @@ class PackCheck:
             if number % _STREAMS_BETWEEN_REPORTS == 0:
                 yield CheckedPack(contents.events, selection.events)
         if (contents.events, contents.streams) != (selection.events, selection.streams):
-            self._find(f"{SELECTION} has other numbers of events and streams than the pack")
+            self._add_finding(f"{SELECTION} has other numbers of events and streams than the pack")
         if selection.order_id is not None and not leaves.streams:
-            self._find(f"the pack has no event of the order that {SELECTION} names")
+            self._add_finding(f"the pack has no event of the order that {SELECTION} names")
         if selection.order_id is None and leaves.missing:
             detail = f"the pack lacks {leaves.missing:,} of the events that the period has"
-            self._find(f"{detail}, the first at leaf {leaves.first_missing:,}", "DELETED")
+            self._add_finding(f"{detail}, the first at leaf {leaves.first_missing:,}", "DELETED")
         self._compare_parts(archive, schedules.digest(), sizes)
 
     def _compare_parts(
@@ -362,11 +366,11 @@ class PackCheck:
             for chunk in archive.chunks(part):
                 stored.update(chunk)
         if stored.digest() != schedules:
-            self._find(f"{SCHEDULES}/ is not what the events give")
+            self._add_finding(f"{SCHEDULES}/ is not what the events give")
             return
         for group, expected in sizes.items():
             if [archive.members[part].size for part in parts_of(archive, group)] != expected.sizes:
-                self._find(f"{group}/ is not divided into parts as Pulse divides it")
+                self._add_finding(f"{group}/ is not divided into parts as Pulse divides it")
 
     def _check_event(self, event: PackedEvent, tree: HashTree, contents: Contents) -> None:
         record = event.record
@@ -380,7 +384,7 @@ class PackCheck:
             detail = "its state is not the one that was sealed"
         else:
             return
-        contents.find(Finding("ALTERED", detail, record.position, record.originator_id))
+        contents.add_findings(Finding("ALTERED", detail, record.position, record.originator_id))
 
     def _check_stream(
         self, stream: Stream, selection: Selection, leaves: "_Leaves", contents: Contents
@@ -417,7 +421,7 @@ class PackCheck:
         if is_early or (before is not None and at >= before):
             detail = "the event was not recorded in the period"
             position, order_id = event.record.position, event.record.originator_id
-            contents.find(Finding("INSERTED", detail, position, order_id))
+            contents.add_findings(Finding("INSERTED", detail, position, order_id))
 
     def _boundaries(self, archive: Archive, selection: Selection, tree: HashTree) -> None:
         """Check that the events before and after the period were recorded outside of it."""
@@ -428,12 +432,14 @@ class PackCheck:
         start, before = selection.recorded_from, selection.recorded_before
         if start is None or before is None:
             if neighbours:
-                self._find(f"{NEIGHBOURS} or {SELECTION} does not belong to what was selected")
+                self._add_finding(
+                    f"{NEIGHBOURS} or {SELECTION} does not belong to what was selected"
+                )
             return
         last = selection.last_index
         expected = [i for i in (selection.first_index - 1, last + 1) if 0 <= i < tree.size]
         if [event.index for event in neighbours] != expected:
-            self._find(f"{NEIGHBOURS} does not have the entries before and after the period")
+            self._add_finding(f"{NEIGHBOURS} does not have the entries before and after the period")
             return
         for event in neighbours:
             is_outside = (
@@ -443,13 +449,13 @@ class PackCheck:
             )
             if tree.hash_of(0, event.index) != leaf_hash(event.entry):
                 detail = f"{NEIGHBOURS}: the entry is not leaf {event.index} of the signed tree"
-                self._find(detail, "ALTERED", event.record.position)
+                self._add_finding(detail, "ALTERED", event.record.position)
             elif not is_outside:
                 detail = (
                     "the event next to the selected ones was recorded in the period, and is not in "
                     "the pack"
                 )
-                self._find(detail, "DELETED", event.record.position)
+                self._add_finding(detail, "DELETED", event.record.position)
         self.report.is_whole = last + 1 < tree.size
 
     def _clocks(self, archive: Archive) -> Clocks:
@@ -465,7 +471,9 @@ class PackCheck:
                 raise PackInvalid(f"a line of {CLOCKS} is not in the form that Pulse writes")
         return clocks
 
-    def _find(self, detail: str, fault: Fault = "MEMBER", position: int | None = None) -> None:
+    def _add_finding(
+        self, detail: str, fault: Fault = "MEMBER", position: int | None = None
+    ) -> None:
         self.report.findings.append(Finding(fault, detail, position))
 
 

@@ -78,7 +78,7 @@ class Contents:
         self.last_recorded_at: datetime | None = None
         self._mapper = mapper
 
-    def find(self, *findings: Finding) -> None:
+    def add_findings(self, *findings: Finding) -> None:
         """Count these findings, and keep the first ones."""
         self.faults.update(finding.fault for finding in findings)
         room = MAX_KEPT_FINDINGS - len(self.findings)
@@ -87,7 +87,7 @@ class Contents:
     def add(self, stream: Stream) -> bytes:
         """Add a stream; returns the line about its schedule, empty if it has none."""
         checked = check_stream(self._mapper, [event.record for event in stream])
-        self.find(*checked.findings)
+        self.add_findings(*checked.findings)
         self.streams += 1
         for event in stream:
             self._count(event)
