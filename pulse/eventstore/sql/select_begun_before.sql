@@ -1,5 +1,5 @@
--- The streams that have an event after the position `since` whose version is lower than the version
--- given for the stream. LATERAL with LIMIT makes the planner look up each stream by its key.
+-- The streams that have an event with a lower version than the one given, at a position above `since`.
+-- LATERAL with LIMIT makes the planner look up each stream by its key.
 SELECT stream.originator_id
   FROM ROWS FROM (pg_catalog.unnest(%(originator_ids)b::uuid[]), pg_catalog.unnest(%(versions)b::integer[]))
        AS stream (originator_id, version)
