@@ -69,7 +69,7 @@ class PreviewFailed(PulseError):
 class EventPage(msgspec.Struct, frozen=True):
     """Events in commit order. `next_after` is the last position scanned: continue from there.
 
-    `log_id` identifies the log; it changes when the log is restored to an earlier point.
+    `log_id` identifies the log; `pulse log fork` changes it, after a restore to an earlier point.
     """
 
     log_id: UUID

@@ -103,8 +103,8 @@ def status(
     database's clock.
 
     Counting reads every row, a fraction of a second for a million orders. If it
-    takes longer than 5 s, COMPLETED and FAILED are estimated from a sample, and
-    the output says so.
+    takes longer than 5 s, COMPLETED, FAILED and CANCELLED are estimated from a
+    sample, and the output says so.
 
     --watch shows a live table with rates per second, without the audit: in a pipe
     a line each time, with --json a JSON object each time. A large queue is read
@@ -262,7 +262,8 @@ def _queue(queue: QueueCounts) -> Iterator[Text]:
         line = Text(f"  {printable(name):<{width}}  {orders:>{digits},}", style)
         yield line if oldest is None else line.append(f"  the oldest for {format_duration(oldest)}")
     if not queue.exact:
-        yield Text("  COMPLETED and FAILED are estimated from a sample: counting took too long.")
+        estimated = "COMPLETED, FAILED and CANCELLED are estimated from a sample"
+        yield Text(f"  {estimated}: counting took too long.")
 
 
 def _releases(snapshot: HealthSnapshot) -> Iterator[Text]:

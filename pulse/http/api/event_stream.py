@@ -245,8 +245,9 @@ the orders whose id, as an integer modulo n, is k. Events of no order go to ever
 
 Messages with an `event` field are about the stream itself:
 
-- `log` is the first message, with `position` and `log_id`. `log_id` identifies the log. It changes
-  when the log is restored to an earlier point: a reader that receives another one must stop.
+- `log` is the first message, with `position` and `log_id`. `log_id` identifies the log.
+  `pulse log fork` changes it, after a restore to an earlier point: a reader that receives another
+  one must stop.
 - `heartbeat` is sent every {_LIMITS.heartbeat_seconds:g} s, with the same fields. Its `id` is the
   position that the stream has read to. A reader of a rare type resumes from there.
 - `end` is the last message. `reason` is SHUTDOWN (the process is stopping), TOO_SLOW (the reader

@@ -58,8 +58,8 @@ class EventPage(msgspec.Struct, frozen=True):
     log_id: Annotated[
         UUID,
         Meta(
-            description="identifies the log; it changes when the log is restored to an earlier "
-            "point: a reader that receives another one must stop"
+            description="identifies the log; `pulse log fork` changes it, after a restore to an "
+            "earlier point: a reader that receives another one must stop"
         ),
     ]
     events: tuple[EventView, ...]
