@@ -3,7 +3,8 @@
 
     python examples/make_orders.py > examples/orders.ndjson
 
-Most are what a desk sends in a day; the first few stand at each end of what the contract allows.
+Most are what a desk sends in a day. The first few have the smallest and the largest values that are
+allowed.
 """
 
 import json
@@ -52,10 +53,10 @@ BSE: Final = {
     "500470": "tat",  # Tata Steel
     "532555": "ntp",  # NTPC
 }
-"""Codes of BSE, each with the short name its keys carry."""
+"""Codes of BSE, each with the short name that is in its keys."""
 
-DEAR: Final = frozenset({"NSE:MRF", "NSE:PAGEIND", "NSE:BOSCHLTD", "NSE:SHREECEM"})
-"""Shares that cost tens of thousands of rupees each, of which nobody orders a million."""
+EXPENSIVE: Final = frozenset({"NSE:MRF", "NSE:PAGEIND", "NSE:BOSCHLTD", "NSE:SHREECEM"})
+"""Shares that cost tens of thousands of rupees each. Orders of them are a thousandth as large."""
 
 Terms = tuple[int, int, int, bool | None]
 """total_quantity, num_splits, duration_minutes, and randomize, None where it is left out."""
@@ -93,10 +94,10 @@ SPLITS: Final = (2, 3, 4, 5, 5, 6, 8, 10, 10, 10, 12, 15, 20, 20, 24, 25, 30, 40
 
 
 class Choices:
-    """Choices by a fixed seed.
+    """Random choices from a fixed seed.
 
-    Only `random()` is drawn: of all the generator's methods it alone is promised to give the same
-    numbers in every version of Python.
+    They use only `random()`, the one method of the generator whose numbers are guaranteed to be the
+    same in every version of Python.
     """
 
     def __init__(self, seed: int) -> None:
@@ -107,7 +108,7 @@ class Choices:
         return least + int(self._random.random() * (most - least + 1))
 
     def one_of(self, options: tuple[Any, ...]) -> Any:  # noqa: ANN401 - whatever the options are
-        """One of the options, each as likely as the next."""
+        """One of the options, all with the same probability."""
         return options[self.between(0, len(options) - 1)]
 
 
@@ -124,7 +125,7 @@ def orders() -> Iterator[dict[str, Any]]:
         if number <= len(EXTREMES):
             terms = EXTREMES[number - 1]
         else:
-            terms = _plausible_terms(choices, 1000 if instrument in DEAR else 1)
+            terms = _plausible_terms(choices, 1000 if instrument in EXPENSIVE else 1)
             unusual = number - len(EXTREMES) - 1
             key = UNUSUAL_KEYS[unusual] if unusual < len(UNUSUAL_KEYS) else key
         yield _order(key, instrument, choices.one_of(("BUY", "SELL")), terms)
@@ -134,8 +135,8 @@ def _plausible_terms(choices: Choices, fewer_by: int) -> Terms:
     """Mostly a few thousand shares in ten or twenty slices within a session of 375 minutes."""
     num_splits = choices.one_of(SPLITS)
     scale = choices.one_of((100, 500, 1_000, 1_000, 5_000, 5_000, 10_000, 50_000, 1_000_000))
-    wished = choices.between(1, 20) * scale // choices.one_of((1, 1, 2, 3))
-    total_quantity = max(num_splits, wished // fewer_by)
+    quantity = choices.between(1, 20) * scale // choices.one_of((1, 1, 2, 3))
+    total_quantity = max(num_splits, quantity // fewer_by)
     duration_minutes = choices.one_of(DURATIONS)
     randomize = choices.one_of((True, True, True, False, None))
     return total_quantity, num_splits, duration_minutes, randomize
@@ -160,7 +161,7 @@ def _short_name(symbol: str) -> str:
 
 
 def main() -> None:
-    """Write every order to standard output, in UTF-8 whatever the terminal speaks."""
+    """Write every order to standard output, always in UTF-8."""
     for order in orders():
         line = json.dumps(order, ensure_ascii=False, separators=(",", ":"))
         sys.stdout.buffer.write(line.encode() + b"\n")

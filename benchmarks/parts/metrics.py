@@ -32,7 +32,7 @@ _PATH: Final = "/internal/orders"
 _REQUESTS_PER_BATCH: Final = 100
 _TURNS_PER_LOAD: Final = 5
 _SMOKE_SECONDS: Final = 3.0
-"""At low priority on a busy machine no request may be answered in one second."""
+"""On a busy machine, one second may be too short for a single answer at low priority."""
 _GAUGES_SESSION: Final = (
     "SELECT pid FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name LIKE 'pulse:monitor@%'"
@@ -50,8 +50,8 @@ class _Load(msgspec.Struct, frozen=True):
 async def run(bench: Bench) -> None:
     """Load both sides at the same time, in new processes and on new databases in each round.
 
-    In turns, two equal sides differ by a sixth from round to round on a virtual machine, and two
-    processes of the same code by a few per cent for as long as they run.
+    Measured in turns, two equal sides differ by a sixth from round to round on a virtual machine.
+    Two processes of the same code differ by a few per cent for as long as they run.
     """
     async with bench.server() as server:
         post_us = await _compare(bench, server, "metrics", _METRICS, 0.97)
@@ -93,8 +93,9 @@ async def _compare(
 ) -> float:
     """Compare the rates and the API's CPU time per request.
 
-    Both sides lose the CPU time that Postgres takes for the gauges of the whole database, so the
-    ratio hides it. It is a fact of its own, without the counts of orders, which use the pool.
+    The ratio does not show the CPU time that Postgres takes for the gauges of the whole database,
+    because both sides lose it. It is reported as a fact, without the counts of orders, which use
+    the pool.
 
     Returns the API's CPU time per request without metrics and request lines, in µs.
     """

@@ -1,4 +1,4 @@
-"""Three etcd, three Postgres under Patroni, and HAProxy: what Pulse runs on past one machine.
+"""Three etcd, three Postgres under Patroni, and HAProxy: the servers below Pulse in a cluster.
 
 The configuration is that of deploy/patroni and deploy/haproxy. This code neither elects nor fences.
 """

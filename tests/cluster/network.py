@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 PREFIX: Final = "pulse-cluster-"
-"""All namespaces of a cluster begin with it; any other run's are removed at start."""
+"""The names of a cluster's namespaces begin with it. Those of earlier runs are removed at start."""
 
 NETWORK: Final = "198.18.44"
 """A part of 198.18.0.0/15, which is reserved for tests between networks."""
@@ -47,7 +47,7 @@ def remove_all() -> None:
         kill_all(name)
     for name in names:
         ip("netns", "delete", name)
-    with contextlib.suppress(RuntimeError):  # it goes with the namespace of its other end
+    with contextlib.suppress(RuntimeError):  # it is removed with the namespace of its other end
         ip("link", "delete", _CLIENT_LINK)
 
 
@@ -103,9 +103,9 @@ def unplug(name: str) -> None:
 
 
 def remove_namespace(name: str) -> None:
-    """Kill its processes and remove it. Unplug it first, so that no peer gets a FIN."""
+    """Kill its processes and remove it. Call `unplug` before, so that no peer gets a FIN."""
     kill_all(PREFIX + name)
-    ip("-n", _SWITCH, "link", "delete", name)  # the namespace itself may take longer to go
+    ip("-n", _SWITCH, "link", "delete", name)  # the namespace may be removed later
     ip("netns", "delete", PREFIX + name)
 
 

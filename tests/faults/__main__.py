@@ -70,7 +70,7 @@ def main(
             typer.echo(f"{case.name:16} {case.at_least:>6} times: {case.promise}")
         return
     rows: list[Row] = []
-    for cases in _in_turns(_chosen(faults or [], short=short), short=short):
+    for cases in _groups_of(_chosen(faults or [], short=short), short=short):
         options = {
             case.name: RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
             for case in cases
@@ -102,8 +102,8 @@ def _chosen(names: list[str], *, short: bool) -> list[Case]:
     return [case for case in CASES if case.short] if short else list(CASES)
 
 
-def _in_turns(cases: Sequence[Case], *, short: bool) -> list[list[Case]]:
-    """The cases that run at the same time, group by group: in the short form those that wait."""
+def _groups_of(cases: Sequence[Case], *, short: bool) -> list[list[Case]]:
+    """Groups of cases that run at the same time: in the short form, all that mostly wait."""
     together = [case for case in cases if short and case.waits]
     alone = [[case] for case in cases if case not in together]
     return [together, *alone] if together else alone

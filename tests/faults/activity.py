@@ -110,7 +110,7 @@ class WorkMonitor:
     async def freeze_busy(
         self, role: Role, among: Sequence[Member], *, min_work: int, between_statements: bool
     ) -> tuple[Member, int]:
-        """Freeze a busy member; the member, and the work it still has once frozen.
+        """Freeze a busy member; returns it, and the work that it still has once frozen.
 
         `between_statements`: also wait until Postgres runs none of its statements, so that no
         statement completes after the member is killed. This is given up after a few attempts.

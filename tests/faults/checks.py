@@ -102,9 +102,9 @@ class Verdict(msgspec.Struct):
 
 
 async def until_quiet(conninfo: str, *, seconds: float = 120.0) -> int:
-    """Wait until every order has a projected outcome and no claim is left; the end of the log.
+    """Wait until every order has a projected outcome and no claim is left.
 
-    Slices may be due, and events that settle slices may not be projected.
+    Returns the end of the log. Slices may be due, and events that settle slices unprojected.
 
     Raises:
         TimeoutError: work was left; the message says how much.
@@ -115,9 +115,9 @@ async def until_quiet(conninfo: str, *, seconds: float = 120.0) -> int:
 async def until_settled(
     conninfo: str, *, due_by: datetime | None = None, seconds: float = 120.0
 ) -> datetime:
-    """Wait until every slice due by that moment is settled, by default now; the moment.
+    """Wait until every slice that is due by this moment (by default now) is settled.
 
-    The moment is by the database's clock. Slices that become due later may be left.
+    Returns the moment, which is by the database's clock. Slices that become due later may be left.
 
     Raises:
         TimeoutError: slices were left; the message says how many.
@@ -129,7 +129,7 @@ async def until_settled(
 
 
 async def until_projected(conninfo: str, *, seconds: float = 120.0) -> int:
-    """Wait until the log is projected up to its end; the end. Nothing may be appended meanwhile.
+    """Wait until the log is projected; returns its end. Nothing may be appended meanwhile.
 
     Raises:
         TimeoutError: this took longer.
@@ -140,7 +140,7 @@ async def until_projected(conninfo: str, *, seconds: float = 120.0) -> int:
 async def _until_none_left(
     conninfo: str, statement: LiteralString, parameters: dict[str, Any], seconds: float
 ) -> int:
-    """Repeat the statement until all columns are 0 but the first, the end of the log; the end."""
+    """Repeat the statement until all columns but the first are 0; returns the first."""
     left: Any = None
     try:
         async with asyncio.timeout(seconds):
@@ -228,7 +228,7 @@ async def _check_log(
     _report(verdict, "orders stored twice", found.doubled)
     _report(verdict, "orders answered or stored wrongly", found.mismatches)
     _report(verdict, "streams with gaps", found.gaps)
-    _report(verdict, "streams without one creation and at most one outcome", found.outcomes)
+    _report(verdict, "streams with events that cannot follow each other", found.outcomes)
     _report(verdict, "schedules that break a rule", found.schedules)
     _report(verdict, "orders whose view differs from their events", found.views)
     _report(verdict, "cancels answered wrongly", found.cancels)
@@ -272,12 +272,12 @@ def _check_cancels(known: Known, order: Order | None, found: "_Violations") -> N
         if order is None:
             found.cancels.add(f"{known.key}: {answer.status} for an order without a legal stream")
             continue
-        stands = (order.version, order.quantities, order.cancelled)
+        expected = (order.version, order.quantities, order.cancelled)
         answered = (answer.version, answer.quantities, True)
         if answer.status != HTTPStatus.OK:
             answered = (order.version, answer.quantities, False)
-        if answered != stands or order.quantities.remaining:
-            found.cancels.add(f"{known.key}: {answer}, its events say {stands}")
+        if answered != expected or order.quantities.remaining:
+            found.cancels.add(f"{known.key}: {answer}, its events say {expected}")
 
 
 async def _rows(conninfo: str, statement: LiteralString) -> AsyncGenerator[tuple[Any, ...], None]:
@@ -334,7 +334,8 @@ def _same(event: OrderCreated, known: Known) -> bool:
 def _check_stream(order_id: UUID, stream: Sequence[Stored], found: "_Violations") -> None:
     """Versions are 1..n; one OrderCreated, at most one outcome; each schedule keeps the rules.
 
-    The outcome is the second event. Others follow only SlicesScheduled, and nothing a cancel.
+    The outcome is the second event. Only after SlicesScheduled do other events follow. A cancel is
+    the last event.
     """
     versions = [stored.version for stored in stream]
     if versions != list(range(1, len(stream) + 1)):

@@ -151,7 +151,7 @@ class Deployment:
         return False
 
     async def settle(self) -> datetime:
-        """Wait until all work that is due now is done, then stop the workers; the moment now.
+        """Wait until all work that is due now is done, then stop the workers; returns that moment.
 
         After this nothing is appended, so the log and the read model can be compared.
         """

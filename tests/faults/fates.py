@@ -36,7 +36,7 @@ MAX_DELAY_SECONDS: Final = 60.0
 """The default of PULSE_MAX_RELEASE_DELAY_SECONDS, which no case changes."""
 
 MAX_INSERT: Final = timedelta(seconds=1)
-"""From the check that a slice has not expired to the time of its row, on a loaded machine."""
+"""A release may be recorded at most this long after the check that its slice has not expired."""
 
 _ONE_SECOND: Final = timedelta(seconds=1)
 _CATCH_UP: Final = timedelta(seconds=0.1)
@@ -250,7 +250,7 @@ class _Account:
 
 
 def deadline(s: Slice, successor: Slice | None) -> datetime:
-    """From when on the slice must not be released: it expires."""
+    """The time from which the slice must not be released: it expires."""
     latest = s.scheduled_at + timedelta(seconds=MAX_DELAY_SECONDS)
     if successor is None:
         return latest

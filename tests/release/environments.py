@@ -24,7 +24,7 @@ class CheckFailed(Exception):
 
 
 def wait_for(condition: Callable[[], Any], seen: Callable[[], str], seconds: float) -> Any:
-    """Poll the condition until it is true; returns its value. `seen` returns what was there.
+    """Poll the condition until it is true; returns its value. `seen` describes the failure.
 
     Raises:
         CheckFailed: the condition raised it, or was not true in time.

@@ -160,7 +160,7 @@ class PlacingCaller(RetryingCaller):
             require(other, f"{self.name} was refused because of its own order: {stored}")
 
     def _start_cancelling(self, order_id: UUID) -> None:
-        """Start callers that cancel the order at about one time: any, that of a slice, or later."""
+        """Start callers that cancel the order at nearly the same, random time."""
         world, random = self.world, self.world.random
         order = world.invariants.orders[order_id]
         times = [(s.scheduled_at - EPOCH).total_seconds() for s in _slices_of(order)]

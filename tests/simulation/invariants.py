@@ -135,9 +135,9 @@ class Invariants:
             self.lives[order.id].add(event, self._world.server.now, halted=halted)
 
     def _check_law(self, order: Order) -> None:
-        """What became of the order's shares, by the domain, is what became of them by its events.
+        """Check that the domain's quantities are those counted from the events.
 
-        Together they are always its total.
+        Their sum is always the order's total.
         """
         life, quantities = self.lives[order.id], order.quantities
         q = quantities

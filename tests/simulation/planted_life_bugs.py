@@ -38,7 +38,7 @@ _FAST = timedelta(seconds=0.02)
 class VersionTakenIgnored(Planted):
     """A releaser that lost a race appends its decision at the next version."""
 
-    class StubbornStore:
+    class NextVersionStore:
         def __init__(self, store: EventStore) -> None:
             self.mapper = store.mapper
             self.appender = self
@@ -58,12 +58,12 @@ class VersionTakenIgnored(Planted):
                 results[number] = (await self._store.appender.append_each([again]))[0]
             return results
 
-    class StubbornReleaser(Releaser):
+    class NextVersionReleaser(Releaser):
         def __init__(self, database: Any, store: Any, *parts: Any, **settings: Any) -> None:
-            store = VersionTakenIgnored.StubbornStore(store)
+            store = VersionTakenIgnored.NextVersionStore(store)
             super().__init__(database, store, *parts, **settings)
 
-    releaser = StubbornReleaser
+    releaser = NextVersionReleaser
 
 
 class SuccessorIgnored(Planted):

@@ -25,7 +25,10 @@ _RELEASE_CALLS: Final = (
     *("select_due_orders", "due_orders", "due_orders", "due_orders", "due_orders"),
     *("settle_slices", "refresh_due_orders", "advance_position", "COMMIT"),
 )
-"""As CALLS, for the time after the split of an order; `due_orders` is a reply that has any."""
+"""As CALLS, for the time after the split of an order.
+
+`due_orders` is a call of `select_due_orders` that returns at least one order.
+"""
 
 CALL_FAULTS: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
 """The faults of a single call."""

@@ -221,7 +221,7 @@ class Actions:
         kinds = (
             *(self._place, self._place, self._outcome, self._outcome),
             *(self._settle, self._settle, self._settle, self._settle, self._break),
-            *(self._claim, self._claim, self._hand_back),
+            *(self._claim, self._claim, self._release),
             *(self._project, self._project, self._project),
             *(self._due, self._refresh, self._forget_due, self._seal),
         )
@@ -332,15 +332,15 @@ class Actions:
         few = self._random.choice((1, 2, 3, 20))
         return lambda side: side.project(few)
 
-    def _hand_back(self) -> Action:
+    def _release(self) -> Action:
         worker, ids = self._random.choice(_WORKERS), self._some()
         timeout_seconds = self._random.choice((0.0, 300.0))
-        backs: tuple[Action, ...] = (
+        releases: tuple[Action, ...] = (
             lambda side: side.release(worker, ids),
             lambda side: side.release_orphans(timeout_seconds),
             lambda side: side.overdue(timeout_seconds),
         )
-        return self._random.choice(backs)
+        return self._random.choice(releases)
 
     def _due(self) -> Action:
         limit = self._random.choice((1, 2, 500))

@@ -14,7 +14,7 @@ def as_user(uid: int, gid: int, action: Callable[[], str]) -> str:
             os.setgid(gid)
             os.setuid(uid)
             said = action()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent shall see it
+        except BaseException as error:  # noqa: BLE001 - the parent gets any error
             said = f"{type(error).__name__}: {error}"
         os.write(writer, said.encode())
         os._exit(0)

@@ -75,8 +75,9 @@ def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
 def migrate_with_roles(conninfo: str) -> None:
     """Migrate the database and set up the roles, which can log in."""
     limits = PostgresLimits()
+    # Another process of the tests may create the roles of this server at the same time.
     with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
-        asyncio.run(create_login_roles(conninfo, limits, ROLES))  # others use the server, too
+        asyncio.run(create_login_roles(conninfo, limits, ROLES))
     asyncio.run(Migrations(REVISIONS, GRANTS).set_up_roles(conninfo, limits))
 
 

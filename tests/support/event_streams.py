@@ -79,7 +79,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """The application on uvicorn, as Pulse runs it; the URL. It does not wait for open streams."""
+    """Serve on uvicorn, as Pulse does; yields the URL. It does not wait for open streams."""
     fix_uvicorn()
     port = free_port()
     config = uvicorn.Config(

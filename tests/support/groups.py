@@ -14,7 +14,7 @@ import httpx
 from tests.support.processes import PLAIN_HTTP, UP, PulseProcess, is_alive, until
 
 START_SECONDS: Final = 200.0
-"""Processes start one after the other, on a busy machine in many seconds each."""
+"""Processes start one after the other. On a busy machine each start takes many seconds."""
 
 _SERIES: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')

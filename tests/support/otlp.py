@@ -25,7 +25,7 @@ class Received(NamedTuple):
 
 
 class Collector:
-    """What was received. It refuses everything with this status, if there is one."""
+    """The received spans. If `refuse_with` is set, every export is refused with this status."""
 
     def __init__(self) -> None:
         self.endpoint = ""

@@ -11,7 +11,7 @@ SECOND: Final = timedelta(seconds=1)
 
 
 def limits_of(slices: tuple[Slice, ...], max_delay_seconds: float) -> dict[int, datetime]:
-    """From when on each slice can no longer be released, by number."""
+    """The time from which each slice can no longer be released, by number."""
     successors = zip_longest(slices, slices[1:])
     return {s.sequence_number: expires_at(s, n, max_delay_seconds) for s, n in successors}
 

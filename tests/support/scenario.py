@@ -49,7 +49,7 @@ class Scenario:
 
     def _decide(self) -> tuple[Event, ...]:
         if self._command is None:
-            raise AssertionError("nothing was asked: call when(command) before then")
+            raise AssertionError("there is no command: call when(command) before then")
         return decide(self._command, self._order)
 
 

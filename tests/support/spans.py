@@ -11,7 +11,7 @@ from pulse.spans import Spans
 
 
 class KeptSpans:
-    """`spans` starts spans; the others are what has ended."""
+    """`spans` starts spans; `ended` and `named` return those that have ended."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()

@@ -106,7 +106,7 @@ func main() {
 		}
 	}
 	fmt.Printf("%s: %d entries and %d older checkpoints are right\n", key.Name(), tree.N, checked)
-	if skipped > 0 { // after a rotation or a fork, and of the log before a fork
+	if skipped > 0 { // signed before a rotation of the key or a fork of the log
 		fmt.Printf("%d older checkpoints of other keys were not checked\n", skipped)
 	}
 }

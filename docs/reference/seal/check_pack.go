@@ -175,7 +175,7 @@ func main() {
 				}
 				require(!within[lines[i].Index], "entry", lines[i].Index, "is there twice")
 				within[lines[i].Index] = true
-				if selection.OrderID == "" { // later ones may be earlier, if the clock was set back
+				if selection.OrderID == "" { // later entries may have earlier times, if the clock was set back
 					early := lines[i].Index == selection.First && fields.Recorded.Before(selection.From)
 					late := !fields.Recorded.Before(selection.Before)
 					require(!early && !late, "entry", lines[i].Index, "was not recorded in the period")
@@ -185,7 +185,7 @@ func main() {
 		})
 	}
 	require(within[selection.First] && within[selection.Last], "the first or last event is missing")
-	isWhole := true // a pack of an order does not claim to be
+	isWhole := true // a pack of one order does not claim to be complete
 	if selection.OrderID == "" {
 		require(int64(len(within)) == selection.Last-selection.First+1, "the period lacks events")
 		members.lines("neighbours.ndjson", func(lines []line) {

@@ -42,7 +42,7 @@ def _create(node: Node) -> None:
 async def _back_up_under_load(
     case_run: CaseRun, home: Path, source: Node, restored: Node
 ) -> Orders:
-    """Back up under load; the orders accepted before the backup began, which it must contain."""
+    """Back up under load; returns the orders accepted before, which the backup must contain."""
     async with open_deployment(
         home / "before", case_run.random, server=source, workers=1
     ) as deployment:

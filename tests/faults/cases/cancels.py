@@ -98,7 +98,7 @@ async def _race(
 
 
 async def _seconds_until(connection: Connection, order_id: UUID, number: int) -> float:
-    """Wait until the order is split; the time until the slice is due, by the database's clock."""
+    """Wait until the order is split; returns the time until the slice is due (database's clock)."""
     async with asyncio.timeout(_SPLIT_SECONDS):
         while True:
             cursor = await connection.execute(
@@ -113,7 +113,10 @@ async def _seconds_until(connection: Connection, order_id: UUID, number: int) ->
 
 
 async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) -> None:
-    """Both sides won races; no caller was left without an answer. The ledger check has the rest."""
+    """Check that both sides won races, and that every caller got an answer.
+
+    The check of the ledger, which follows every case, compares the answers with the log.
+    """
     statuses: Counter[Any] = Counter(status for race in races for status in race.statuses)
     unanswered = sum(count for status, count in statuses.items() if status not in {200, 409})
     case_run.require(not unanswered, f"{unanswered} cancels without 200 or 409: {statuses}")

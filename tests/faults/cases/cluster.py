@@ -76,11 +76,11 @@ class ClusterRun:
 
 
 Fault = Callable[[ClusterRun], AbstractAsyncContextManager[None]]
-"""Injects on entry; on exit it repairs what does not repair itself."""
+"""Injects the fault on entry. On exit it repairs what Patroni and Pulse do not repair."""
 
 
 async def run_faults(case_run: CaseRun, fault: Fault) -> None:
-    """Inject the fault repeatedly into one cluster; between two it is whole and serves."""
+    """Inject the fault repeatedly into one cluster, each time when the cluster is whole again."""
     try:
         async with cluster_deployment(case_run.home / "cluster", case_run.random) as deployment:
             run = ClusterRun(case_run, deployment)

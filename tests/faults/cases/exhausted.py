@@ -28,7 +28,7 @@ _MAX_RECOVERY_SECONDS: Final = 5.0
 _UNAVAILABLE: Final = 503
 _CONNECTIONS: Final = 60
 _AFTER_THAW_SECONDS: Final = 0.5
-"""Within this time the connections end that were idle during the freeze."""
+"""Connections that were idle during the freeze end within this time."""
 
 
 _LOCK_TABLE: Final = "LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE"
@@ -202,7 +202,7 @@ async def _take_all_connections(deployment: Deployment, taken: AsyncExitStack) -
 async def _holding(
     case_run: CaseRun, deployment: Deployment, lock: LiteralString
 ) -> AsyncIterator[float]:
-    """Hold that lock during the block; yields the time since when (monotonic)."""
+    """Hold that lock during the block; yields the time at which it was taken (monotonic)."""
     async with await psycopg.AsyncConnection.connect(deployment.server.conninfo) as connection:
         await connection.execute(lock)
         case_run.injected()

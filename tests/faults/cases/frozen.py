@@ -57,7 +57,7 @@ async def run(case_run: CaseRun) -> None:
 
 
 class _Injections:
-    """Injects one fault at a time, so that each is measured. Several targets are faulty at once."""
+    """Injects the faults one by one and measures each, while earlier targets are still faulty."""
 
     def __init__(
         self, case_run: CaseRun, deployment: Deployment, targets: list[TargetWorker]

@@ -143,10 +143,10 @@ def _plan(case_run: CaseRun, port: int, *, each: int, **options: Any) -> Plan:
 
 
 async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple[Outcome, float]:
-    """Run one flood and check that its accepted orders are stored; the rate of accepted orders.
+    """Run one flood and check that its accepted orders are stored.
 
-    The worker is stopped during the flood, because its share of the core would vary. The rate is
-    per second of Pulse's core, without the time that other processes used of it.
+    Returns its outcome and the accepted orders per second of Pulse's core, without the time that
+    other processes used of it. The worker is stopped meanwhile: its share would vary.
     """
     (worker,) = deployment.of_kind("worker")
     case_run.require(await worker.stop() == 0, "the worker did not exit with code 0")

@@ -42,7 +42,7 @@ SELECT extract(epoch FROM min(recorded_at - earlier))::float8
           FROM stored_events WHERE topic = 'pulse.domain:SlicesReleased') releases"""
 
 _DECIDING: Final = FaultPoint("frozen", "release", "read", "delivered")
-"""Frozen here a releaser knows what is due, at the time of its read, and has not written it."""
+"""A releaser that is frozen here has read what is due, and has not appended the releases."""
 
 
 class _Workers(msgspec.Struct):

@@ -60,7 +60,7 @@ async def run(case_run: CaseRun) -> None:
 
 
 async def _inject(case_run: CaseRun, deployment: Deployment, server: Server, fault: Fault) -> float:
-    """Inject a fault; the seconds until all that was due by half a second later is settled."""
+    """Inject a fault; returns the seconds until all slices due within half a second are settled."""
     await _until_releasing(server)
     ((now,),) = await server.fetch("SELECT clock_timestamp()")
     begun = time.monotonic()

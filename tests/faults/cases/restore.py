@@ -90,7 +90,10 @@ class _Rehearsal:
         self._source.start()
 
     async def _run_until_lost(self) -> tuple[Orders, Orders, datetime]:
-        """Load and a base backup; returns the orders accepted before a moment, all, the moment."""
+        """Take a base backup under load, then stop the server as if it were lost.
+
+        Returns the orders accepted before the target time, all orders accepted, and that time.
+        """
         async with open_deployment(
             self._home / "before", self._case_run.random, server=self._source, apis=1, workers=1
         ) as deployment:
@@ -131,7 +134,7 @@ class _Rehearsal:
             self._executor.wait()
 
     async def _until_executor_read(self, end: int) -> None:
-        """Wait until it executed the last release of the log, up to this position."""
+        """Wait until the executor has executed the last release up to this position."""
         ((last,),) = await self._source.fetch(
             "SELECT max(notification_id) FROM stored_events"
             " WHERE topic = 'pulse.domain:SlicesReleased' AND notification_id <= %s",

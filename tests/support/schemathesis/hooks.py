@@ -18,7 +18,7 @@ def map_body(context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Give an order that is meant to be valid a share per slice, and a window that is possible."""
+    """Give an order that is meant to be valid at least one share per slice, and a valid window."""
     del context, kwargs
     meant_to_be_valid = case.meta is None or case.meta.generation.mode.is_positive
     if meant_to_be_valid and isinstance(case.body, dict) and "split_config" in case.body:
