@@ -295,7 +295,7 @@ function judgeFields(object, fields, prefix) {
   };
 }
 
-/** Every refusal that an order request earns, in the order of the table; none if it is accepted. */
+/** Every refusal of an order request, in the order of the table; none if it is accepted. */
 function orderRefusals(order) {
   const judged = [judgeFields(order, ORDER_FIELDS, '')];
   if (isObject(order.split_config)) {
@@ -384,7 +384,7 @@ function difference(name, computed, stated) {
   return [`${name}: computed ${show(computed)}, file has ${show(stated)}`];
 }
 
-/** The same for lists: their lengths, or the first place where they part. */
+/** The same for lists: their lengths, or the first place where they differ. */
 function listDifference(name, computed, stated) {
   if (!Array.isArray(stated)) return [`${name}: the file has no list`];
   if (computed.length !== stated.length) {
@@ -437,7 +437,7 @@ function checkInvalidOrder({ order, code, field }) {
   const refusals = orderRefusals(order);
   if (refusals.length === 0) return ['refusals: computed none'];
   if (refusals.some((refusal) => refusal.code !== refusals[0].code)) {
-    return [`refusals: computed ${show(refusals)}, exactly one rule is to be broken`];
+    return [`refusals: computed ${show(refusals)}, the order must break exactly one rule`];
   }
   return [
     ...difference('code', refusals[0].code, code),

@@ -1,4 +1,4 @@
-"""Revisions of a test's own, which follow those of the code in numbers."""
+"""Revisions that a test adds, numbered after those of the code."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ class LaterRevisions:
         self.all: tuple[Revision, ...] = REVISIONS
 
     def add(self, name: str, statements: str, **fields: Any) -> Revision:
-        """Add the next revision. It admits the code of today unless `oldest_code` is given."""
+        """Add the next revision. It admits the current code unless `oldest_code` is given."""
         number = len(self.all) + 1
         file = self._migrations / f"{number:04}_{name}.sql"
         file.write_text(statements, encoding="utf-8")
