@@ -123,7 +123,7 @@ function tradingParts({ sessions, t0 }) {
   });
 }
 
-/** D of the page: the duration, or less if the sessions are not longer. */
+/** D of the page: the duration, or 1 s less than the sessions if they are not longer. */
 function tradingDuration(input, duration) {
   if (input.sessions.length === 0) return duration;
   const available = sum(tradingParts(input).map(({ length }) => length));
@@ -352,7 +352,7 @@ const RULES = {
     times.every((time) => sessions.some(([opens, closes]) => opens <= time && time < closes)),
 };
 
-/** The slices in big integers, or null where they cannot be computed with. */
+/** The slices in big integers, or null if a number is not whole or a time cannot be parsed. */
 function readSlices({ sequence_numbers, quantities, scheduled_at }, input) {
   const lengths = new Set([sequence_numbers, quantities, scheduled_at].map(({ length }) => length));
   if (lengths.size !== 1) throw new Error('the lists of slices differ in length');
@@ -470,12 +470,12 @@ const CHECKS = {
   broken_schedules: checkBrokenSchedule,
 };
 
-/** What is wrong with a case; one that cannot even be read has failed too. */
+/** What is wrong with a case. A case that cannot be read fails. */
 function differencesOf(part, stated) {
   try {
     return CHECKS[part](stated);
   } catch (error) {
-    return [`not to be read: ${error.message}`];
+    return [`cannot be read: ${error.message}`];
   }
 }
 
