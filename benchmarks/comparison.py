@@ -45,7 +45,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     setting: str
     unit: Unit
     subject: Series
-    baselines: list[Baseline] = msgspec.field(name="beside")
+    baselines: list[Baseline]
 
     @classmethod
     def of(
