@@ -179,10 +179,15 @@ class Sealer(Job[Sealed | Busy | SealFault]):
             self._key = key = named
         if self._known is None:
             await require_anchored(connection, state, key.verifier, self._anchors.file)
-        elif _is_older(state.frontier, self._known):
+        elif state.size < self._known.size:
             raise Diverged(
                 f"the tree had {self._known.size:,} entries and has {state.size:,} now: the "
                 "database was restored to an earlier point"
+            )
+        elif state.size == self._known.size and state.frontier != self._known:
+            raise Diverged(
+                f"the hashes of the tree of {state.size:,} entries are not those it had: the tree "
+                "was changed, or the database was restored and sealed by another process"
             )
         elif state.frontier != self._known and not self._is_due(state):
             return Busy(), state.frontier
@@ -259,12 +264,6 @@ def _other_key(recorded: str, key: SigningKey) -> SealFault:
         f"this process does not seal the log: its key is {key.verifier}, and the database is "
         f"sealed with {recorded}; set PULSE_SEAL_KEY to the file of that key, or introduce this "
         "one with `pulse key rotate`",
-    )
-
-
-def _is_older(frontier: Frontier, known: Frontier) -> bool:
-    return frontier.size < known.size or (
-        frontier.size == known.size and frontier.hashes != known.hashes
     )
 
 

@@ -363,6 +363,19 @@ async def test_a_database_restored_to_an_earlier_point_is_not_sealed(
     )  # nothing outside of the database shows the restore
 
 
+async def test_a_tree_of_the_known_size_with_other_hashes_is_not_sealed(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    seals = sealer(database, anchors)
+    append(conninfo, 3)
+    await seal_all(seals)
+    tamper(conninfo, "UPDATE seal_state SET frontier = sha256('x') || sha256('y')")
+    append(conninfo, 1)
+    result = await seals.run_once()
+    assert isinstance(result, SealFault)
+    assert "the hashes of the tree of 3 entries are not those it had" in result.message
+
+
 async def test_a_tree_that_was_set_back_without_anchors_is_not_continued(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
