@@ -73,7 +73,10 @@ async def queue_at(past: Past, as_of: AsOfQuery) -> tuple[int, QueueTotals]:
     return found.as_of_position, QueueTotals(*counts, *msgspec.structs.astuple(found.quantities))
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(rows=logs(), projected=st.floats(0, 1), summed=st.sampled_from(("summed up", "")))
 async def test_every_answer_is_the_fold_of_the_log_up_to_there(
     database: Database, rows: list[Row], projected: float, summed: str

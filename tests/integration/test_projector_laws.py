@@ -30,7 +30,10 @@ def logs(draw: st.DrawFn) -> list[Event]:
 batch_sizes = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(events=logs(), sizes=batch_sizes)
 async def test_the_queue_is_the_fold_of_the_log_whatever_the_batches(
     database: Database, events: list[Event], sizes: list[int]

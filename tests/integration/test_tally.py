@@ -52,7 +52,10 @@ async def expected_minutes(database: Database, rows: Sequence[Row]) -> dict[date
     return found
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     rows=logs(steps=(0, 1, 20, 70, 400, -90)),
     steps=st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=4),

@@ -27,6 +27,7 @@ def test_curl_places_an_order_by_every_version_of_http(served: PulseProcess, ver
     assert answered.stdout == expected
 
 
+# Without a JDK, java cannot run a source file.
 @pytest.mark.skipif(shutil.which("javac") is None, reason="no JDK on this machine")
 def test_javas_default_client_places_an_order(served: PulseProcess) -> None:
     url = f"http://127.0.0.1:{served.port}{ORDERS}"

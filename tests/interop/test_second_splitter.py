@@ -15,21 +15,13 @@ import pytest
 
 from pulse.domain import SPLITTERS, Session, SplitTerms, split, splitter_version_for
 from pulse.testing.comparing import generated_orders
+from tests.conformance.files import contents_of, file_of
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js on this machine")
 
 CHECK = ROOT / "tests" / "conformance" / "check_vectors.mjs"
 EVERY_VERSION = pytest.mark.parametrize("splitter_version", SPLITTERS)
-
-
-def file_of(splitter_version: int) -> Path:
-    return ROOT / "docs" / "reference" / "conformance" / f"splitting-v{splitter_version}.json"
-
-
-def contents_of(splitter_version: int) -> dict[str, Any]:
-    contents: dict[str, Any] = json.loads(file_of(splitter_version).read_text(encoding="utf-8"))
-    return contents
 
 
 def node(*arguments: str | Path, lines: str = "") -> "subprocess.CompletedProcess[str]":

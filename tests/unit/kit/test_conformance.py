@@ -1,29 +1,18 @@
 """The conformance files are what the code writes, and have what other implementations need."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-import pulse
 from pulse.domain import (
     SCHEDULE_RULES,
     SPLITTERS,
 )
+from tests.conformance.files import DIRECTORY, contents_of, file_of
 from tests.conformance.vectors import vectors
 
-ROOT = Path(pulse.__file__).parent.parent
-PAGE = ROOT / "docs" / "reference" / "conformance" / "README.md"
-
-
-def file_of(splitter_version: int) -> Path:
-    return ROOT / "docs" / "reference" / "conformance" / f"splitting-v{splitter_version}.json"
-
-
-FILES: dict[int, dict[str, Any]] = {
-    version: json.loads(file_of(version).read_text(encoding="utf-8")) for version in SPLITTERS
-}
+PAGE = DIRECTORY / "README.md"
+FILES = {version: contents_of(version) for version in SPLITTERS}
 FILE = FILES[1]
 EVERY_VERSION = pytest.mark.parametrize("splitter_version", SPLITTERS)
 
