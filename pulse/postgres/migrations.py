@@ -1,6 +1,6 @@
-"""Migrations: apply the revisions that a database lacks, in order, each in one transaction.
+"""Migrations: apply the revisions that a database lacks, in order.
 
-The same transaction gives the roles of the database their rights on what it creates.
+The transaction of a revision also gives the roles of the database their rights on what it creates.
 """
 
 from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ class Revision(msgspec.Struct, frozen=True):
     With `index`, the only statement is `CREATE INDEX CONCURRENTLY IF NOT EXISTS` of this name. It
     runs outside a transaction, and again if it was interrupted.
 
-    `columns` (each as table.column) are columns that only this revision creates. They identify the
+    `columns` (each as table.column) are columns that no earlier revision creates. They identify the
     revision of a database that was migrated before revisions were recorded.
     """
 

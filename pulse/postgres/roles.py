@@ -184,7 +184,8 @@ class RoleSetup:
     async def run(self, connection: Connection, schema: str) -> int:
         """Create the roles and set their rights; returns the number of statements executed.
 
-        Former owners of the objects become members of the owner, so that they keep their rights.
+        Storing the names, with the rights on their table, counts as one statement. Former owners of
+        the objects become members of the owner, so that they keep their rights.
 
         Raises:
             RolesRefused: a role has attributes or memberships that go beyond its rights, or this

@@ -116,8 +116,9 @@ class Sessions:
     async def prepare(self, connection: Connection) -> None:
         """Apply the settings and verify them; closes the connection on failure.
 
-        A backend pid that differs from the server's shows a pooler. Then the session must belong to
-        this client alone, or the settings would apply to other clients.
+        If the session's backend pid is not the one that this client received, a pooler is between
+        them. Then the session must belong to this client alone, or the settings would apply to
+        other clients.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.

@@ -55,7 +55,8 @@ class AuditFinding(msgspec.Struct, frozen=True):
 
     MISSING: the order was created and is neither in the queue nor parked, or one of its rows is
     missing. OUTDATED: the projection has passed an event of the order in the log that the queue has
-    not applied. UNLOGGED: the queue has an order, or a later event of it, that is not in the log.
+    not applied, or the order has an outcome and is still in pending_orders. UNLOGGED: the queue has
+    an order, or a later event of it, that is not in the log.
     """
 
     position: int

@@ -1,4 +1,4 @@
-"""Projects the log at the start of a process, if a migration emptied the order queue or it lags."""
+"""Projects the log after a migration, and at the start of a process if the queue is far behind."""
 
 from collections.abc import Callable
 from typing import Final

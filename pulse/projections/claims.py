@@ -67,7 +67,8 @@ _log = structlog.get_logger(__name__)
 class Claims:
     """The claims of one worker. Two workers never hold an order at the same time.
 
-    Each method raises DatabaseUnavailable; the statement may or may not have been executed.
+    Each method except `abandon` raises DatabaseUnavailable; the statement may or may not have been
+    executed.
     """
 
     def __init__(
@@ -212,9 +213,10 @@ class Presence:
 
 
 class WorkerClaims(msgspec.Struct, frozen=True):
-    """How many orders a worker holds, and how many of them for longer than the timeout.
+    """How many orders a worker holds, and how many of them have been claimed too long (`overdue`).
 
-    `oldest_seconds` counts from the first claim of the oldest one, by the database's clock.
+    An order is overdue if its first claim, by any worker, is older than the timeout.
+    `oldest_seconds` is the age of the oldest first claim, by the database's clock.
     """
 
     worker: str

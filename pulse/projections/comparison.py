@@ -17,7 +17,7 @@ from pulse.postgres import Connection, fetch, load_sql
 from pulse.projections.queue_writer import ORDER_COLUMNS, PENDING_COLUMNS, QueueChanges, Row
 
 QueuePart = Literal["QUEUE", "SLICES", "PENDING", "CLAIM", "DUE"]
-"""The table that differs: order_queue, scheduled_slices, pending_orders (its claim), due_orders."""
+"""What differs: order_queue, scheduled_slices, pending_orders, the claim in it, or due_orders."""
 
 PENDING_FROM_EVENTS: Final = PENDING_COLUMNS[:5]
 _SLICE_COLUMNS: Final = ("sequence_number", "quantity", "scheduled_at")

@@ -1,4 +1,4 @@
-"""The slices that are to be released: by time, counted by minute, and those that are overdue."""
+"""All slices by time; the slices to release, counted by minute; the overdue slices."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ SELECT_OVERDUE_SLICES: Final = load_sql(__package__, "select_overdue_slices")
 
 
 class DueSlice(msgspec.Struct, frozen=True, gc=False):
-    """A slice, and the fields of its order. Without `release` Pulse does not release it."""
+    """A slice in any state, and the fields of its order. Without `release` it is not released."""
 
     order_id: UUID
     order_unique_key: str

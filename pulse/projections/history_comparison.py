@@ -20,7 +20,7 @@ _SELECT_ROWS: Final = load_sql(__package__, "select_history_to_compare")
 
 
 class HistoryComparison:
-    """Computes each row again, from its window's events and by the code that wrote it.
+    """Computes each row again from its window's events, with the functions that write the rows.
 
     Only windows that begin at or after the position `since` are compared. The last windows may have
     no row yet, because they have not been summed up.
@@ -46,7 +46,7 @@ class HistoryComparison:
                 found.append(f"{_row(end)} is of no window")
             elif begin >= self._compared_to:
                 found += [
-                    f"queue_history has no row until_position {missing}, the log gives one"
+                    f"queue_history has no row with until_position {missing}, the log gives one"
                     async for missing in self._windows_with_events(connection, begin)
                 ]
                 expected = await read_effects(connection, self._mapper, begin, end)

@@ -83,7 +83,8 @@ _STATEMENTS: Final[dict[tuple[OrderQueueStatus | None, bool], Composed]] = {
     **{(status, False): _pending_orders(status) for status in _WITHOUT_OUTCOME},
     **{(status, True): _pending_orders(status) for status in _WITHOUT_OUTCOME},
 }
-"""By status, and whether it is for one instrument. Each reads one index in order: no sort."""
+"""By status, and whether it is for one instrument. Each reads one index in order: at most the page
+is sorted."""
 
 _BY_INDEX: Final = {
     name: _FIND_ORDERS.format(columns=_COLUMNS, candidates=SQL(load_sql(__package__, file)))
@@ -294,7 +295,7 @@ def _find_parameters(query: OrderQuery) -> dict[str, Any]:
 
 
 def slices_parameters(query: SliceQuery) -> dict[str, Any]:
-    """The parameters of SELECT_SLICES; the first page starts before all slices of its time."""
+    """The parameters of SELECT_SLICES. The first page starts at `scheduled_from` (inclusive)."""
     after = query.after or SliceCursorKey(query.scheduled_from or _FIRST_TIME, BEFORE_LOG)
     return {
         "projection": PROJECTION_NAME,

@@ -1,7 +1,7 @@
 """Parking: an order with an event that cannot be applied is parked, so that it blocks no others.
 
-There is no list of bad events. An error from applying one event alone is attributed to the event,
-unless the connection, the server or the schema is known to cause it.
+Any error from applying one event alone is attributed to the event, unless the connection, the
+server or the schema is known to cause it.
 """
 
 import contextlib
@@ -186,7 +186,7 @@ class Parking:
             return
         middle = len(records) // 2
         halves = records[:middle], records[middle:]
-        # a timeout may be the cause: one by one costs one timeout, halving one for each division
+        # if the cause is a timeout, one by one costs one timeout, halving costs one per division
         for part in ([r] for r in records) if source is ErrorSource.AMBIGUOUS else halves:
             await self.apply(part)
 

@@ -1,6 +1,6 @@
 """The position: how far the projection of the order queue has read the log.
 
-The row of the position is also the lock that lets one process at a time write the queue.
+The row of the position is also the lock that lets one process at a time apply events to the queue.
 """
 
 from typing import Final

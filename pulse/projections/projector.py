@@ -52,8 +52,9 @@ class Projector(Job[Projected | Busy]):
     A transaction locks the position, writes orders and slices, ends claims, and stores the new
     position. So each event is applied exactly once, even if processes are killed. An event that
     cannot be applied parks its order. At an event that needs newer code the projector stops and
-    sets `fault`; a process with newer code continues. `on_advance` is called when the position has
-    changed, also by another process. `busy_seconds` is the pause while another process projects.
+    sets `fault`; a process with newer code continues. `on_advance` is called after a step without
+    an error, if the position has changed, also by another process. `busy_seconds` is the pause
+    while another process projects.
     """
 
     name = "projector"
@@ -197,7 +198,8 @@ class Projector(Job[Projected | Busy]):
     ) -> bool:
         """Whether the event failed several times in a row while a later event could be applied.
 
-        False if there is no later event: then this event blocks no other.
+        False if the batch has no later event of another order: then this event blocks no other
+        order.
         """
         position, order_id = ambiguous.record.position, ambiguous.record.originator_id
         later = [r for r in records if r.position > position and r.originator_id != order_id]

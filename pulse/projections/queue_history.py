@@ -275,7 +275,7 @@ class HistorySummary(Job[Summed | None]):
         return (_PAUSE_FACTOR_BEHIND if far_behind else _PAUSE_FACTOR) * result.seconds
 
     async def run_until_done(self) -> None:
-        """Sum up every window that the projection has passed.
+        """Sum up windows until none is left, or another process sums them up.
 
         Raises: as `run_once`.
         """

@@ -1,14 +1,16 @@
 """The queue now and its last hour by minute, counted once and then kept up to date in this process.
 
 The counts come from the log: the sums of the windows of `queue_history`, and the events of the
-windows that are not summed up, or whose events lie in two minutes. Each event is counted once per
-process, so the cost of a step depends on the new events only. If the log is shorter than what was
-counted, because it was restored to an earlier point, everything is counted again.
+windows that are not summed up, or that straddle minutes (have events of several minutes). Each
+event is counted once per process, so the cost of a step depends on the new events only. If the log
+is shorter than what was counted, because it was restored to an earlier point, everything is counted
+again.
 
-Cost: a step reads the windows since the last one by an index (14 a second at 2,000 orders/s), and
-folds at most 1,023 events up to the end of a window and MAX_TAIL_EVENTS after the last window, 8 us
-each. The first step also sums up all windows (10,000 for 10 million events), reads those of the
-last hour (50,000 at 2,000 orders/s) and folds one for each minute: about half a second.
+Cost: a step reads the windows since the previous step by an index (14 a second at 2,000 orders/s),
+and folds at most 1,023 events up to the end of a window, the windows that straddle minutes, and
+MAX_TAIL_EVENTS after the last window, 8 us each. The first step also sums up all windows (10,000
+for 10 million events), reads those of the last hour (50,000 at 2,000 orders/s) and folds one for
+each minute: about half a second.
 """
 
 import asyncio
@@ -51,7 +53,7 @@ class MinuteSums(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """The queue as of a position, and the last MINUTES minutes up to it, the oldest first.
+    """The queue as of a position, and the last MINUTES minutes up to `now`, the oldest first.
 
     `events_behind` is how many positions of the log are not counted yet. `now` is the database's
     time.

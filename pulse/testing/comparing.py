@@ -90,7 +90,8 @@ def compare(
 ) -> Comparison:
     """Run the candidate over these orders, then over six more with many seeds, for the laws.
 
-    The rules are checked for all of them. `on_progress` receives the number done and the total.
+    The rules are checked for all of them, but `same_terms_same_schedule` only for `orders`.
+    `on_progress` receives the number done and the total.
     """
     names = (*CANDIDATE_RULES, *(rule.__name__ for rule in SCHEDULE_RULES))
     laws: dict[str, list[str] | None] = {law.__name__: None for law in SPLITTER_LAWS}

@@ -1,8 +1,9 @@
 """The laws of a splitter over many seeds: it varies, and it favours no position.
 
 A single schedule cannot show this, so each law checks a sample: the schedules of one order with
-many seeds. Each law is a significance test: with fresh seeds a perfect splitter fails it with a
-probability of at most `FALSE_ALARM_RATE`. `detectable_bias` is the bias that a sample detects.
+many seeds. `quantities_vary` and `times_vary` require a minimum standard deviation. Each other law
+is a significance test: with fresh seeds a perfect splitter fails it with a probability of at most
+`FALSE_ALARM_RATE`. `detectable_bias` is the bias that a sample detects.
 """
 
 from bisect import bisect_right

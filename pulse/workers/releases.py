@@ -1,4 +1,4 @@
-"""The releaser: appends SlicesReleased for slices that are due, SlicesExpired for late ones."""
+"""The releaser: appends SlicesReleased for slices that are due, SlicesExpired for expired ones."""
 
 import time
 from collections import Counter
@@ -73,7 +73,7 @@ _SETTLED: Final = frozenset({ReleaseResult.RELEASED, ReleaseResult.EXPIRED})
 class ReleaseStep(msgspec.Struct, frozen=True):
     """How many due orders had which result.
 
-    `next_seconds` is in how many seconds the next order is due; None if that is not known yet.
+    `next_seconds` is in how many seconds the next order is due; None if there is none yet.
     `more`: the step read its maximum of orders, so there is a backlog.
     """
 
@@ -170,7 +170,7 @@ class Releaser(Job[ReleaseStep]):
         return step
 
     def pause_after(self, result: ReleaseStep) -> float | None:
-        """NOW under a backlog; a short pause after an append that wrote nothing."""
+        """NOW under a backlog; a short pause if an event was NOT_WRITTEN."""
         if result.results[ReleaseResult.NOT_WRITTEN]:
             return _PAUSE_AFTER_FAILED_APPEND_SECONDS
         progressed = result.results.keys() & _SETTLED

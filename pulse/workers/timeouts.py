@@ -32,10 +32,11 @@ class TimedOutBatch(msgspec.Struct, frozen=True):
 
 
 class TimeoutMonitor(Job[TimedOutBatch]):
-    """Appends TimedOut for orders claimed longer ago than the timeout, by the database's clock.
+    """Appends TimedOut for claimed orders whose first claim is older than the timeout.
 
-    Version 2 of a stream is unique: if a worker finishes at the same moment, exactly one of the two
-    events is written. The monitor does not release the claim; projecting the outcome deletes it.
+    The age is by the database's clock. Version 2 of a stream is unique: if a worker finishes at the
+    same moment, exactly one of the two events is written. The monitor does not release the claim;
+    projecting the outcome deletes it.
     """
 
     name = "timeouts"

@@ -719,11 +719,11 @@ INSERT_ROW: Final = "INSERT INTO queue_history VALUES ({}, now(), 1, 0, 0, 0, 7,
         ),
         (
             "DELETE FROM queue_history WHERE until_position = 1024",
-            "queue_history has no row until_position 1024, the log gives one",
+            "queue_history has no row with until_position 1024, the log gives one",
         ),
         (
             "DELETE FROM queue_history WHERE until_position <= 2048",
-            "queue_history has no row until_position 2048, the log gives one",
+            "queue_history has no row with until_position 2048, the log gives one",
         ),
         (
             "UPDATE queue_history SET until_position = 1000 WHERE until_position = 1024",

@@ -86,8 +86,8 @@ def user_namespace() -> Account | None:
 def choose_account(paths: ServerPaths) -> tuple[Account, Path]:
     """The first account that can access the data, and the directory of programs that it can run.
 
-    It is tested by running programs, since mode bits do not show ACLs, mounts and namespaces. Call
-    it with the start lock held.
+    Access is tested by running programs, since mode bits do not show ACLs, mounts and namespaces.
+    Call this function with the start lock held.
 
     Raises:
         EmbeddedServerError: no account can run the server; the message says what to do.

@@ -5,7 +5,8 @@ PULSE_DATA_DIR/
     start.lock         locked exclusively while the server is started or stopped
     users.lock         locked shared by each process that uses the server
     cluster/           the data; the server's log is in cluster/log
-    socket/            mode 0700; in /tmp if the path is too long for a socket
+    socket/            mode 0700; in /tmp if the path is too long, or has a comma, a quote or
+                         an unprintable character
     binaries-.../      a copy of the programs, if the account cannot run the installed ones
 """
 
@@ -122,7 +123,8 @@ def refuse_writable_by_others(data_dir: Path) -> None:
     Refused are: a data directory, or the server's directory in it, that others may write; a parent
     directory that others may write, unless it is sticky; a link or a parent directory that belongs
     to neither root nor the owner of the data directory. That owner is trusted, since the server
-    runs as this user, unless any user could have created the directory, as in /tmp.
+    runs as this user, unless there is no data yet and any user could have created the directory, as
+    in /tmp.
 
     Raises:
         EmbeddedServerError: the message names the directory and says what to do.

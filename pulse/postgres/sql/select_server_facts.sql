@@ -1,5 +1,6 @@
 -- The server's settings that durability and capacity depend on, in their base units; this session's
--- role and backend; and the number of client connections.
+-- role and backend; and the number of client connections. A role without pg_read_all_stats counts
+-- only connections of roles whose rights it has.
 SELECT name, setting
   FROM pg_catalog.pg_settings
  WHERE name = ANY (%s::text[])

@@ -1,6 +1,6 @@
 -- Candidates of find_orders: the orders of a trace, newest first. Reads each bucket of search_key
--- in the order of the series, which the nested loop keeps. Ranges, not an equality: so only this
--- index returns rows in the page's order.
+-- (2^18 positions), newest first: the nested loop keeps the order of the series. Ranges, not an
+-- equality: so only this index returns rows in the page's order.
 SELECT o.*
   FROM generate_series((LEAST(%(before)b::bigint - 1, t.notification_id) >> 18) << 18,
                        (%(since)b::bigint >> 18) << 18,

@@ -1,4 +1,4 @@
--- Release claims of a worker; first_claimed_at stays, since the age of an order counts from it.
+-- Release claims of a worker; first_claimed_at stays, since the timeout counts from it.
 UPDATE pending_orders p
    SET claimed_by = NULL,
        claimed_at = NULL

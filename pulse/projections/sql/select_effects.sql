@@ -1,6 +1,6 @@
 -- The events after a position and up to another, by topic: their number, their latest recorded
--- time, and their states. For a failure it is the state of the order's creation, since the failure
--- does not have the order's quantity. The states of SlicesScheduled are not needed.
+-- time, and their states. The state of a failure is replaced by that of the order's creation, which
+-- has the order's quantity. The states of SlicesScheduled are not needed.
 SELECT e.topic, count(*), max(e.recorded_at),
        array_agg(COALESCE(CASE WHEN e.topic = ANY (%(failures)b::text[]) THEN created.state
                                ELSE e.state END, '')) FILTER (WHERE e.topic <> %(scheduled)b::text)

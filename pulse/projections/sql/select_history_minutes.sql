@@ -1,7 +1,8 @@
 -- The sums of the windows after a position, by the minute of their events. Windows within one
--- minute share a row; a window with events of several minutes has its own row, with `straddles`
--- true. Each row has its last position and the latest time recorded up to it. The time of an event
--- is the latest time recorded up to it; the parameter `recorded_until` is that of the event at `after`.
+-- minute share a row; a window that may have events of several minutes has its own row, with
+-- `straddles` true. Each row has its last position and the latest time recorded up to it. The time
+-- of an event is the latest time recorded up to it; the parameter `recorded_until` is that of the
+-- event at `after`.
 WITH windows AS (
     SELECT h.*,
            GREATEST(%(recorded_until)b::timestamptz,

@@ -1,7 +1,7 @@
 -- The streams of some orders; the row of a creation has the order's claim. Both are in one
--- snapshot, and an outcome is committed before its claim ends. So no reader sees an order go back
--- from IN_PROGRESS to PENDING. A claim is looked up by an index range, so that no plan reads all
--- pending orders.
+-- snapshot, and an outcome is committed before its claim ends. So the end of a claim by an
+-- outcome never makes an order appear PENDING. A claim is looked up by an index range, so that no
+-- plan reads all pending orders.
 SELECT s.*, p.claimed_by, p.claimed_at
   FROM recorded_events() s
   LEFT JOIN LATERAL (
