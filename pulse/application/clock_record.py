@@ -16,8 +16,8 @@ _RECORD_CLOCK_OFFSET: Final = load_sql(__package__, "record_clock_offset")
 class ClockRecord(Job[MeasuredOffsets | None]):
     """Writes a row to `clock_offsets` at the start and each minute; rows are kept for 30 days.
 
-    `take` returns the offsets measured since its last call, None if there are none. Those of a
-    minute that cannot be written go into the next row.
+    `take` returns the offsets measured since its last call, None if there are none. Offsets that
+    cannot be written go into the next row.
     """
 
     name = "clock-record"

@@ -101,7 +101,7 @@ class DueSlices:
     def pages_may_be_older(self) -> bool:
         """Whether there is a replica.
 
-        Then only its cursor keeps a page from being older than the page before it.
+        With one, a page can be older than the page before it, unless its cursor prevents that.
         """
         return self._lists.has_replica
 

@@ -20,7 +20,10 @@ from pulse.wording import counted, numbered_slices
 
 
 def sentence_of(event: Event, format_time: Callable[[datetime], str]) -> str:
-    """The event in a sentence. Text of callers in it is as stored, so it must still be escaped."""
+    """The event in a sentence, or a phrase if its slices were released or expired.
+
+    Text of callers in it is as stored, so it must still be escaped.
+    """
     match event:
         case OrderCreated():
             return (
@@ -40,13 +43,13 @@ def sentence_of(event: Event, format_time: Callable[[datetime], str]) -> str:
         case TimedOut():
             return (
                 f"Worker {event.claimed_by} claimed it at {format_time(event.claimed_at)} and did "
-                f"not split it; {event.timeout_seconds:g} s after its first claim "
+                f"not split it within {event.timeout_seconds:g} s of its first claim; "
                 f"{event.detected_by} timed it out."
             )
         case OrderCancelled():
             return f"{event.cancelled_by} cancelled what was left of it, {_cancelled(event)}."
         case _:
-            return _short_sentence(event)
+            return _phrase(event)
 
 
 def summary_of(event: Event) -> str:  # noqa: PLR0911 - one for each type of event
@@ -66,9 +69,9 @@ def summary_of(event: Event) -> str:  # noqa: PLR0911 - one for each type of eve
         case OrderCancelled():
             return _cancelled(event)
         case SlicesReleased():
-            return f"{_short_sentence(event)}, {event.side} {event.instrument}"
+            return f"{_phrase(event)}, {event.side} {event.instrument}"
         case SlicesExpired():
-            return _short_sentence(event)
+            return _phrase(event)
         case ReleasesHalted():
             target = event.instrument or event.placed_by or "everything"
             return f"{target}{_reason(event.reason)}"
@@ -92,10 +95,8 @@ def _reason(reason: str | None) -> str:
     return f": {reason}" if reason else ""
 
 
-def _short_sentence(
-    event: SlicesReleased | SlicesExpired | ReleasesHalted | ReleasesResumed,
-) -> str:
-    """A short sentence, for events of which an order can have one per slice."""
+def _phrase(event: SlicesReleased | SlicesExpired | ReleasesHalted | ReleasesResumed) -> str:
+    """The slices and their shares: an order can have one such event per slice."""
     match event:
         case SlicesReleased():
             numbers = [s.sequence_number for s in event.slices]

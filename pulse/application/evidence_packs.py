@@ -35,7 +35,9 @@ class EvidencePacks:
         kept_file: Path | None,
         on_progress: OnProgress,
     ) -> ExportedPack:
-        """Write a pack to this file, and record the export. The file is complete only then.
+        """Write a pack to this file, and record the export.
+
+        The file may be incomplete until this returns.
 
         Raises:
             PackRefused: there is no such event, the log differs from its seal, or the role may not

@@ -19,7 +19,7 @@ FAILURE_REASONS: Final = (TIMED_OUT, TOO_LATE, SPLITTING_ERROR)
 """The reasons that this code knows."""
 
 MAX_EXAMINED: Final = 1_000
-"""The maximum number of FAILED orders that a page of one reason examines."""
+"""A page of one reason reads no further once it has examined this many FAILED orders."""
 
 _WHAT_TO_DO: Final = {
     TIMED_OUT: "A worker claimed it and did not finish: see the worker's log. If the order is "
@@ -77,7 +77,8 @@ class Failures:
         """A page of the FAILED orders that were created before a position.
 
         Without a reason it costs as much as a page of the list of orders. With one, orders are read
-        until `limit` are found, and at most MAX_EXAMINED; the page may have up to twice the limit.
+        `limit` at a time, until `limit` are found or MAX_EXAMINED were examined; the page may have
+        up to twice the limit.
         """
         found: list[OrderView] = []
         as_of_position = examined = 0

@@ -107,7 +107,7 @@ async def export(
     *,
     header: bool = True,
 ) -> AsyncGenerator[Chunk]:
-    """The range in this form, in chunks of at most about a MiB; some may be empty.
+    """The range in this form, in chunks: up to 100 events, or the slices of 100 orders, or empty.
 
     Raises:
         DatabaseUnavailable, LogReplaced: the export is incomplete.

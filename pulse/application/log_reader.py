@@ -36,8 +36,9 @@ class LogReplaced(PulseError):
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Selects events: those after a position, of one type, of one order, recorded in a period.
 
-    `recorded_from` is inclusive, `recorded_before` exclusive. The time of an event is the latest
-    time recorded up to it. None means no filter, and no limit.
+    `recorded_from` is inclusive, `recorded_before` exclusive. If the database's clock was
+    set back, an event counts as recorded at the latest time of the events up to it. None means no
+    filter, and no limit.
     """
 
     limit: int | None = None
@@ -76,6 +77,7 @@ class LogReader:
 
         Raises:
             PositionBeyondLog: the log ends before `query.after`.
+            HistoryIncomplete: with a filter by time: too many events are not summed up yet.
         """
         page = await self._store.read_log_page(after=query.after, limit=1)
         after, until = query.after, await self._store.end()
@@ -96,7 +98,7 @@ class LogReader:
         """A page of the events that a query selects. A filter by time or order costs more reads.
 
         Raises:
-            PositionBeyondLog: the log ends before `query.after`.
+            PositionBeyondLog, HistoryIncomplete: as `range_of`.
         """
         if (query.order_id, query.recorded_from, query.recorded_before) == (None, None, None):
             topic = None if query.type is None else TOPICS[query.type]
@@ -130,7 +132,7 @@ class LogReader:
     ) -> AsyncGenerator[LogPage]:
         """The whole range in pages, at most `wanted.limit` events in all.
 
-        The next page is read while the caller works on one, and no connection is held meanwhile.
+        The next page is read while the caller works on one. A connection is held only for a read.
         Reads wait for `admission`.
 
         Raises:

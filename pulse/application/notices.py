@@ -35,7 +35,7 @@ MAX_WAIT_WITHOUT_WORKER_SECONDS: Final = 10.0
 MAX_WAIT_SECONDS: Final = 60.0
 """An order that waits longer although workers are present needs a person."""
 
-MAX_RELEASE_DELAY_SECONDS: Final = 5.0
+MAX_DUE_SECONDS: Final = 5.0
 """Slices that are due for longer although workers are present need a person."""
 
 MANY_FAILED: Final = 5
@@ -56,10 +56,10 @@ class Notice(msgspec.Struct, frozen=True):
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers at one time.
 
-    `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
-    why this process cannot continue the projection, None if it can or does not project. `halts` are
-    those in force; `halts_fault` is why they cannot be read. `seal` is None if this role may not
-    read its tables; `seal_faults` are notices about the sealer and the anchors of this process.
+    `audit` and `seal` are each None if this role may not read its tables or they are locked.
+    `projector_fault` is why this process cannot continue the projection, None if it can or does not
+    project. `halts` are those in force; `halts_fault` is why they cannot be read. `seal_faults` are
+    notices about the sealer and the anchors of this process.
     `rights` are those of the role of a process; None for a command, which may use another role.
     `replica_fault` is why this process does not read lists on its replica, None if it does or has
     none.
@@ -85,7 +85,7 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
     Its cost does not grow with the log or with finished orders. It grows with the pending ones,
     which are all read for their claims: about 30 ms for 100,000 on a busy machine of two cores.
     """
-    # The lag is read first: the sequence is never below a position that was read before it.
+    # The lag is read first: read later, its position could be above the sequence's last id.
     lag = await read_lag(connection)
     return HealthSnapshot(
         log=await read_log_state(connection),
@@ -329,7 +329,7 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         )
         needs_person = seconds >= MAX_WAIT_WITHOUT_WORKER_SECONDS
         yield Notice("no_releaser", message, needs_person=needs_person)
-    elif seconds > MAX_RELEASE_DELAY_SECONDS:
+    elif seconds > MAX_DUE_SECONDS:
         remedy = "read their logs, or accept fewer orders"
         if snapshot.halts:
             remedy = "slices that a halt covers wait until it is lifted"

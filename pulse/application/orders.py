@@ -183,7 +183,8 @@ class Orders(Protocol):
         """A page of the caller's own orders, newest first. The caller is not an internal one.
 
         Raises:
-            CursorRefused: the cursor belongs to another list, other filters or another caller.
+            CursorRefused: the cursor belongs to another list, other filters, another caller or an
+                earlier log.
         """
 
     async def history(

@@ -23,7 +23,7 @@ class OverviewView(msgspec.Struct, frozen=True, kw_only=True):
     rolling deploy; then `counts` has only the orders without an outcome. `halts_fault` is why the
     halts cannot be read, None if they can; with a fault `halts` is empty. `checks` are the
     readiness checks of this process that fail. `seal_lag_events` is None if nothing was ever sealed
-    or this role may not read the seal.
+    or the seal cannot be read.
     """
 
     tally: Tally | None

@@ -90,6 +90,7 @@ class Past:
             VersionBeyondStream: the order has no such version.
             PositionBeyondLog: the log ends before the position.
             TimeInFuture: the time is later than the database's clock.
+            HistoryIncomplete: the history is still being computed up to the point.
         """
         self._require_served()
         resolved = None if as_of.version is not None else await self._resolve(as_of)

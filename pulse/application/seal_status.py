@@ -68,9 +68,10 @@ class SealReader:
         self._require_served = require_served
 
     async def status(self) -> SealStatus | None:
-        """The status, or None if this role may not read the seal. The log is not read.
+        """The status, or None if this role may not read the seal or its tables are locked.
 
-        Reads the hashes from which the root is computed: about 256 for each level of the tree.
+        The log is not compared with the seal. The root is computed from at most 255 hashes for each
+        level of tiles.
 
         Raises:
             DatabaseUnavailable: the seal cannot be read.

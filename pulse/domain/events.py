@@ -22,7 +22,8 @@ ZonedTime = Annotated[datetime, msgspec.Meta(tz=True)]
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The fields of every event: its stream, its version there, when, by whom and why.
 
-    `timestamp` is by the application's clock, in UTC to the microsecond.
+    `timestamp` is in UTC to the microsecond, by the application's clock unless the event's class
+    says otherwise.
     """
 
     TOPIC: ClassVar[str]

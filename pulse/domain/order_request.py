@@ -119,8 +119,8 @@ class OrderSpec(Value, frozen=True, forbid_unknown_fields=True):
 
     Nothing is coerced (`100.0` and `true` are not quantities), other fields are refused, and no
     field may be repeated. An invalid instrument is `INVALID_INSTRUMENT`; an invalid quantity, or
-    one of less than one share per slice, is `INVALID_QUANTITY`; everything else is
-    `INVALID_REQUEST`.
+    one of less than one share per slice, is `INVALID_QUANTITY`; an invalid value in `split_config`
+    is `INVALID_SPLIT_CONFIG`; everything else is `INVALID_REQUEST`.
     """
 
     order_unique_key: OrderUniqueKey
@@ -236,7 +236,7 @@ def _refusal(error: msgspec.ValidationError, struct: type[OrderSpec]) -> OrderRe
 def _require_new_key(key: str) -> None:
     """Refuse a key that is not in NFC, or has white space or an invisible character at an end.
 
-    The order would be placed twice if a retry did not have it.
+    If a retry normalised the key or dropped such a character, the order would be placed twice.
     """
     if unicodedata.category(key[0]) in _INVISIBLE or unicodedata.category(key[-1]) in _INVISIBLE:
         problem = "begins or ends with white space or an invisible character"

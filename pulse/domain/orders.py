@@ -208,7 +208,7 @@ def preview(command: PlaceOrder) -> Order:
     without slices is FAILED: its schedule breaks a rule, which is a bug.
 
     Raises:
-        SplitterUnknown: as `decide`.
+        OrderRefused, MarketClosed: as `decide`.
     """
     order = fold(decide(command, None))
     split_at_once = SplitOrder(

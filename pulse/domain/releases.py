@@ -20,9 +20,10 @@ MIN_RELEASE_SECONDS: Final = 1.0
 """A slice can be released for at least this long after its time, even if its successor is due."""
 
 MIN_DISTANCE_SECONDS: Final = 1.0
-"""The minimum distance of a slice to a late one before it, if at least this much was planned.
+"""The minimum time from the release of a late slice to the next slice.
 
-If less than CATCH_UP_SECONDS more was planned, it is the planned distance less CATCH_UP_SECONDS.
+It applies to two slices that were planned at least this far apart. If their planned distance less
+CATCH_UP_SECONDS is shorter, that is the minimum.
 """
 
 CATCH_UP_SECONDS: Final = 0.1

@@ -35,12 +35,12 @@ class SplitMix64:
 
         No draw is rejected, so each call takes exactly one number from the stream. A value's
         probability differs from 1/bound by less than 2**-64, for the bounds used here (under
-        2**33) a relative error under 2**-31.
+        2**35) a relative error under 2**-29.
         """
         return (next(self._numbers) * bound) >> 64
 
     def shuffle(self, items: list[int]) -> None:
-        """Fisher-Yates from the last item down: every permutation is equally likely."""
+        """Fisher-Yates from the last item down: each step draws one of the items that are left."""
         for i in range(len(items) - 1, 0, -1):
             j = self.below(i + 1)
             items[i], items[j] = items[j], items[i]

@@ -118,9 +118,9 @@ class AppendConnection:
                 raise NoSynchronousStandby
 
     async def confirm(self, *, found_older: bool) -> None:
-        """Check that the replicas that confirm commits have the events of the next replies.
+        """Check that the replicas that confirm commits have the events that callers will be told of.
 
-        With `found_older` the replies include events of earlier commits. A commit whose wait for a
+        With `found_older` some of the events are of earlier commits. A commit whose wait for a
         replica was ended (by a cancel request, a terminated session, a crash) is visible on this
         server only, and a failover loses it. So one more commit is made: when it has waited, the
         replicas have everything before it. This is also done after a warning of the last statement:

@@ -35,7 +35,7 @@ class Probing(msgspec.Struct, frozen=True):
 
 
 class HalfOpen(msgspec.Struct, frozen=True):
-    """Appends are accepted after a successful probe; the next refusal fails its callers at once."""
+    """Appends are accepted after a successful probe; a refusal fails them at once, without retry."""
 
 
 class Draining(msgspec.Struct, frozen=True):

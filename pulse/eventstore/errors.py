@@ -27,4 +27,4 @@ class AppendQueueFull(AppendRefused):
 
 
 class AppendOutcomeUnknown(PulseError):
-    """Postgres did not answer in time. Read the stream to find out if the events are stored."""
+    """It is not known whether the events are stored. Read the stream to find out."""

@@ -22,7 +22,7 @@ class LogFork(msgspec.Struct, frozen=True):
 
     `position` was the end of the log at the fork. If the log was sealed, `size` is the number of
     its sealed events, and `known_size` is the size of the largest known checkpoint of the earlier
-    log: up to `known_size - size` sealed events were lost.
+    log: up to `known_size - size` of the events in that checkpoint were lost.
     """
 
     position: int

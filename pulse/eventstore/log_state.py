@@ -1,4 +1,4 @@
-"""Checks of the log: its end, its sequence, and whether one server appends in one commit phase."""
+"""Checks of the log: its end, its sequence, and whether an append is one commit on one server."""
 
 from typing import NamedTuple
 from uuid import UUID

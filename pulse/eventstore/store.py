@@ -47,7 +47,7 @@ _POSITION = attrgetter("position")
 
 
 class PositionBeyondLog(PulseError):
-    """The log ends before this position, which therefore comes from another log."""
+    """The log ends before this position: it is of another log, or never existed."""
 
     def __init__(self, after: int, end: int) -> None:
         self.after = after

@@ -20,7 +20,7 @@ from pulse.retry import Retry, RetryPolicy
 _log = structlog.get_logger(__name__)
 
 LOG_SECONDS: Final = 60.0
-"""How often a checkpoint is written to the log stream."""
+"""At most one checkpoint in this time is written to the log output of the process."""
 
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=5.0, deadline_seconds=30.0)
 _POST_SECONDS: Final = 5.0
@@ -136,7 +136,7 @@ def stream_notes(file: Path) -> Iterator[str]:
 
 
 class Anchors:
-    """Keeps checkpoints outside the database: in a file, in the log stream, at URLs."""
+    """Keeps checkpoints outside the database: in a file, in the log output, at URLs."""
 
     def __init__(self, file: AnchorFile, urls: Sequence[str] = ()) -> None:
         self.file = file
@@ -151,7 +151,7 @@ class Anchors:
         return tuple(fault for fault in faults if fault is not None)
 
     async def keep(self, checkpoint: str) -> None:
-        """Append it to the file, queue it for the URLs, and log it at most once a minute.
+        """Append the checkpoint to the file, queue it for the URLs, log at most one a minute.
 
         Never raises: `faults` says what could not be done.
         """

@@ -41,7 +41,7 @@ class DeclaredFork(msgspec.Struct, frozen=True):
 
     `position` is the end of the log at that time, `size` the number of its sealed events.
     `known_size` is the size of the largest checkpoint of the earlier log that was known, None if
-    none was: up to `known_size - size` sealed events were lost.
+    none was: up to `known_size - size` of the events in that checkpoint were lost.
     """
 
     position: int
@@ -215,10 +215,10 @@ def require_declared_origin(before: VerifierKey | None, key: VerifierKey, note: 
 
 
 def sizes_before_forks(rotations: Sequence[str | None]) -> list[int | None]:
-    """For each key the size of the tree at the next fork after it, None if none followed.
+    """For each key the smallest size of the tree at a fork after it, None if none followed.
 
     `rotations` are the notes that introduced the keys, None for the first. Larger trees that a key
-    signed belong to the log before that fork.
+    signed belong to an earlier log.
 
     Raises:
         NoteInvalid: a note is malformed.

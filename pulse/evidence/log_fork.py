@@ -84,7 +84,10 @@ class ForkPlan(msgspec.Struct, frozen=True):
 
     @property
     def lost_sealed_events(self) -> int | None:
-        """How many sealed events are known to be lost; None if that is not known."""
+        """How many events the largest known checkpoint has beyond the seal; None if none is known.
+
+        At most this many of its events are lost: the log may have some that are not sealed yet.
+        """
         if self.size is None or self.known_size is None:
             return None
         return max(0, self.known_size - self.size)

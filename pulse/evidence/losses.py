@@ -64,7 +64,7 @@ async def count_lost(
 ) -> tuple[LostEvents, ...]:
     """How many leaves each of these losses concerns, by the stored entries, which are not checked.
 
-    It reads the tree backward from each loss, and no more of it than was lost.
+    It reads the tree backward from each loss, up to the first leaf that was not lost.
 
     Raises:
         TreeDamaged: a stored entry is malformed.

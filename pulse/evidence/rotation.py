@@ -35,7 +35,8 @@ async def rotate_key(
     fork of the log both keys sign under the name that the fork gave it.
 
     Raises:
-        RotationRefused: the old key is not the one that seals, or nothing was sealed.
+        RotationRefused: the old key is not the one that seals, the new one already is, or no key
+            has sealed yet.
         Diverged: the log or the tree was changed.
         DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
         AnchorUnusable: the key was rotated, but the note was not anchored.

@@ -279,7 +279,7 @@ class _SealCheck:
             yield entries[: len(entries) - max(0, index - size)]
 
     async def _extend(self, entries: Sequence[bytes], trees: list[_Tree]) -> None:
-        """Append the leaves; compare the stored hashes, and each signed tree of a size reached."""
+        """Append the leaves; compare the stored hashes, and the signed trees up to the new size."""
         hashes = [leaf_hash(entry) for entry in entries]
         begin, end = self._tree.size, self._tree.size + len(hashes)
         sizes = sorted({tree.size for tree in trees if begin < tree.size < end} | {end})

@@ -141,7 +141,7 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         return None
 
     def poll_after(self, result: Sealed | Busy | SealFault) -> float:
-        """Short if another process seals, since that may end before all events are sealed."""
+        """Short if another process seals, since it may end before all events are sealed."""
         return self.min_pause_seconds if isinstance(result, Busy) else self.poll_seconds
 
     async def _step(self, connection: Connection) -> Sealed | Busy | SealFault:

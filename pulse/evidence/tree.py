@@ -39,7 +39,7 @@ class NoSuchTile(PulseError):
 
 
 class NoSealedEvent(PulseError):
-    """The seal has no event of this position, and will have none."""
+    """The log has no event at this position, or had none when it was sealed."""
 
     def __init__(self, position: str) -> None:
         super().__init__(f"no sealed event has the position {position}")

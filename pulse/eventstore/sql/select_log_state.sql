@@ -1,7 +1,7 @@
 -- The end of the log and the state of its sequence: the sequence's name, the last position, the
 -- last id issued (null without the privilege to read it), the first id in the log after that, and
--- whether the next id is taken. The sequence is read after the snapshot is taken, so the snapshot
--- has no event of a concurrent append that the sequence would seem not to have issued.
+-- whether the next id is taken. The sequence is read after the snapshot is taken, so it has issued
+-- the ids of all events that were appended before the snapshot.
 WITH issued AS (
     SELECT last_issued_id() AS last_id
 )

@@ -80,8 +80,8 @@ MAX_ANCHORS: Final = 1_000
 _STREAMS_BETWEEN_REPORTS: Final = 50
 
 
-class CheckedPack(msgspec.Struct, frozen=True):
-    """The progress of the check: `events` of `whole` events are checked."""
+class CheckProgress(msgspec.Struct, frozen=True):
+    """`events` of `whole` events are checked."""
 
     events: int
     whole: int
@@ -145,14 +145,14 @@ class PackCheck:
         self._recorded: list[VerifierKey] = []
         self._limits: list[int | None] = []
 
-    def run(self) -> Iterator[CheckedPack]:
+    def run(self) -> Iterator[CheckProgress]:
         """Check everything; `report` has the result. A pack that cannot be read is a finding."""
         try:
             yield from self._run()
         except PackInvalid as error:
             self._add_finding(str(error))
 
-    def _run(self) -> Iterator[CheckedPack]:
+    def _run(self) -> Iterator[CheckProgress]:
         self._file.seek(0)
         require_version(self._file.read(2 * BLOCK_BYTES))
         archive = Archive.opened(self._file, lambda name: place_of(name) is not None)
@@ -336,7 +336,7 @@ class PackCheck:
 
     def _events(
         self, archive: Archive, selection: Selection, tree: HashTree, contents: Contents
-    ) -> Iterator[CheckedPack]:
+    ) -> Iterator[CheckProgress]:
         """Check each event against the tree, and derive the schedules again."""
         schedules, sizes = sha256(), {EVENTS: PartSizes(), SCHEDULES: PartSizes()}
         leaves = _Leaves(archive, selection)
@@ -348,7 +348,7 @@ class PackCheck:
             sizes[EVENTS].add(sum(event.line_bytes for event in stream))
             sizes[SCHEDULES].add(len(line))
             if number % _STREAMS_BETWEEN_REPORTS == 0:
-                yield CheckedPack(contents.events, selection.events)
+                yield CheckProgress(contents.events, selection.events)
         if (contents.events, contents.streams) != (selection.events, selection.streams):
             self._add_finding(f"{SELECTION} has other numbers of events and streams than the pack")
         if selection.order_id is not None and not leaves.streams:

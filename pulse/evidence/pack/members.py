@@ -90,7 +90,7 @@ _RANKS: Final = {
     )
 }
 REQUIRED: Final = frozenset(_RANKS) - {EVENTS, SCHEDULES, TILE}
-_PLACED: Final = re.compile(rb"[0-9a-f]{64}  [a-z0-9A-Z./_]+\n")
+_HASH_LINE: Final = re.compile(rb"[0-9a-f]{64}  [a-z0-9A-Z./_]+\n")
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -144,7 +144,7 @@ def parse_hashes(name: str, content: bytes) -> dict[str, str]:
     """
     hashes: dict[str, str] = {}
     for line in content.splitlines(keepends=True):
-        if not _PLACED.fullmatch(line):
+        if not _HASH_LINE.fullmatch(line):
             raise PackInvalid(f"{name} has a line of another form")
         value, _, member = line.decode().rstrip("\n").partition("  ")
         if member in hashes:

@@ -211,7 +211,7 @@ class PackWriter:
         """Add the checkpoint, earlier ones, and the keys.
 
         Raises:
-            PackRefused: none of the keys signed the checkpoint.
+            PackRefused: the last key did not sign the checkpoint, or the chain of keys is invalid.
         """
         try:
             verifiers = parse_keys(keys)
@@ -268,10 +268,10 @@ class PackWriter:
             tree.require(checkpoint.root)
             for stated in self._rotated:
                 if tree.root_of(stated.size) != stated.root:
-                    raise differs(f"a rotation note of {stated.size} entries contradicts it")
+                    raise differs(f"a rotation note of {stated.size} entries has another root")
             for anchor in self._anchors:
                 if tree.root_of(anchor.size) != unsigned(anchor.note).root:
-                    raise differs(f"an anchor of {anchor.size} entries contradicts it")
+                    raise differs(f"an anchor of {anchor.size} entries has another root")
         except TreeWrong as error:
             raise differs(str(error)) from error
 
