@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A frozen value; two with equal fields are equal.
 
-    Values contain only scalars and other values, so they form no cycles and need no GC tracking.
+    Values form no cycles, so they need no GC tracking.
     """
 
 

@@ -118,7 +118,7 @@ class AppendConnection:
                 raise NoSynchronousStandby
 
     async def confirm(self, *, found_older: bool) -> None:
-        """Check that the replicas that confirm commits have the events that callers will be told of.
+        """Check, before events are reported as written, that the replicas have them.
 
         With `found_older` some of the events are of earlier commits. A commit whose wait for a
         replica was ended (by a cancel request, a terminated session, a crash) is visible on this

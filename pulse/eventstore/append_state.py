@@ -29,13 +29,13 @@ class Disconnected(msgspec.Struct, frozen=True):
 
 
 class Probing(msgspec.Struct, frozen=True):
-    """Appends are refused: Postgres refused one, and no probe has succeeded since."""
+    """Appends are refused: Postgres refused one, and no append or probe has succeeded since."""
 
     reason: str
 
 
 class HalfOpen(msgspec.Struct, frozen=True):
-    """Appends are accepted after a successful probe; a refusal fails them at once, without retry."""
+    """Appends are accepted after a successful probe; a refusal fails them without a retry."""
 
 
 class Draining(msgspec.Struct, frozen=True):

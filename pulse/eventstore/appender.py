@@ -99,7 +99,7 @@ class Appender:
 
     The appender is a circuit breaker (see `append_state`). While Postgres refuses appends (a lock,
     a full disk), queued appends are retried until their deadline, and new ones are refused at once
-    until a probe succeeds.
+    until a retry or a probe succeeds.
 
     An append can have a condition, which Postgres checks under the lock: the stream `guard_stream`
     still has the version that the caller has read, and the given time has not passed.

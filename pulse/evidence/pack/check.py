@@ -525,7 +525,7 @@ def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
 
 
 def _trusted_replaced(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[TrustedKey]:
-    """The replaced keys, newest first, back to the first whose rotation note has another root."""
+    """Replaced keys, newest first, up to the first whose replacement note has another root."""
     for one in replaced:
         stated = one.tree
         if stated is None or not tree.has_root_of(stated.size):

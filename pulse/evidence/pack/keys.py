@@ -18,10 +18,10 @@ class TrustedKey(msgspec.Struct, frozen=True):
 
 
 class Replacement(msgspec.Struct, frozen=True):
-    """A replaced key, and the tree that its rotation note states; None if that declares a loss.
+    """A replaced key, and the tree in the note that replaced it; None if the note declares a loss.
 
     A replaced key may have been stolen. Its signatures are trusted only up to the size of that
-    tree, and only if the tree of the pack had its root.
+    tree, and only if the tree of the pack had the same root at that size.
     """
 
     key: VerifierKey
