@@ -36,8 +36,8 @@ class LogReplaced(PulseError):
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Selects events: those after a position, of one type, of one order, recorded in a period.
 
-    `recorded_from` is inclusive, `recorded_before` exclusive. If the database's clock was
-    set back, an event counts as recorded at the latest time of the events up to it. None means no
+    `recorded_from` is inclusive, `recorded_before` exclusive. If the database's clock was set
+    back, an event counts as recorded at the latest time of the events up to it. None means no
     filter, and no limit.
     """
 

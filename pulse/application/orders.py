@@ -87,7 +87,7 @@ class EntryPage(msgspec.Struct, frozen=True):
 class EntryPageBefore(msgspec.Struct, frozen=True):
     """Events, newest first, also decoded.
 
-    `next_before` is where the next page ends, None on the last page.
+    `next_before` is the `before` of the next page, None on the last page.
     """
 
     entries: tuple[LogEntry, ...]

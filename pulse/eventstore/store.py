@@ -65,7 +65,7 @@ _traced = msgspec.json.Decoder(_Traced)
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """A page of the log; `next_after` is the last position scanned, where the next page starts.
+    """A page of the log; `next_after` is the last position scanned, the `after` of the next page.
 
     `log_id` identifies the log. `pulse log fork` changes it, after a restore to an earlier point:
     positions of another log mean nothing in this one.
@@ -77,7 +77,7 @@ class LogPage(msgspec.Struct, frozen=True):
 
 
 class LogPageBefore(msgspec.Struct, frozen=True):
-    """A page of the log, newest first; `next_before` is where the next page ends.
+    """A page of the log, newest first; `next_before` is the `before` of the next page.
 
     It is None if the log has no earlier events.
     """

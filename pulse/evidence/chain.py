@@ -81,11 +81,10 @@ def signer_index(
 ) -> int | None:
     """The place in a chain of the first key that is the given one; None if the chain lacks it.
 
-    `rotations` are the notes that introduced the keys. A fork changes the name of the key. So a
-    match under another name counts in two cases: the given name is that of a fork, which another
-    restore may have undone; or a rotation introduced the key under the origin of a fork. Otherwise
-    the chain must also have the given name: a chain that has the key only under the name of a fork
-    lacks the keys before that fork.
+    `rotations` are the notes that introduced the keys. A fork changes the name of the key, so a key
+    under another name counts, if the chain also has the given name. A chain without the given name
+    lacks the keys before a fork, except in two cases: the given name is that of a fork, which
+    another restore may have undone; or a rotation introduced the key under the origin of a fork.
 
     Raises:
         NoteInvalid: a note is malformed.

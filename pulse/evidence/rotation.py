@@ -31,8 +31,8 @@ async def rotate_key(
     """Replace the key that signs the checkpoints with the new one.
 
     The rotation note is a checkpoint of the tree as it is, with a line that names the new key, and
-    both keys sign it. It is stored and anchored. Processes with the old key stop sealing. After a
-    fork of the log both keys sign under the name that the fork gave it.
+    both keys sign it. It is stored and anchored. Processes seal again once their key file has the
+    new key. After a fork of the log both keys sign under the name that the fork gave the log.
 
     Raises:
         RotationRefused: the old key is not the one that seals, the new one already is, or no key

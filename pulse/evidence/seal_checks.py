@@ -55,7 +55,7 @@ class Trust(msgspec.Struct, frozen=True):
 
 
 class EarlierAnchors(msgspec.Struct, frozen=True):
-    """The anchors of the earlier log that are not in this log: their number, the largest size."""
+    """The anchors that are only of the log before a fork: their number, the largest size."""
 
     count: int = 0
     largest: int = 0
@@ -69,7 +69,7 @@ class CheckedSeal(msgspec.Struct, frozen=True):
 
     `signer` is the key that the database has for the latest checkpoint, None if the log is not
     sealed. `anchors` counts the anchors that the whole tree was compared with. `earlier` are those
-    of the log before a fork that this log does not include. `forks` are the recorded forks.
+    that are only of the log before a fork. `forks` are the recorded forks.
     """
 
     entries: int

@@ -95,8 +95,8 @@ class PackReport(msgspec.Struct):
     after the period shows that the period has no more events; None for an order, since no pack
     shows that for an order. `compared` counts the checkpoints, of the `given` ones, that the tree
     of the pack was compared with. `larger` are the sizes of those that are larger than this tree.
-    `earlier` counts those of the log before a fork that this log does not include. `forks` are the
-    forks that the notes of the pack's keys declare.
+    `earlier` counts those that are only of the log before a fork. `forks` are the forks that
+    the notes of the pack's keys declare.
     """
 
     selection: Selection | None = None
