@@ -131,12 +131,12 @@ def orders() -> Iterator[dict[str, Any]]:
         yield _order(key, instrument, choices.one_of(("BUY", "SELL")), terms)
 
 
-def _plausible_terms(choices: Choices, fewer_by: int) -> Terms:
+def _plausible_terms(choices: Choices, divisor: int) -> Terms:
     """Mostly a few thousand shares in ten or twenty slices within a session of 375 minutes."""
     num_splits = choices.one_of(SPLITS)
     scale = choices.one_of((100, 500, 1_000, 1_000, 5_000, 5_000, 10_000, 50_000, 1_000_000))
     quantity = choices.between(1, 20) * scale // choices.one_of((1, 1, 2, 3))
-    total_quantity = max(num_splits, quantity // fewer_by)
+    total_quantity = max(num_splits, quantity // divisor)
     duration_minutes = choices.one_of(DURATIONS)
     randomize = choices.one_of((True, True, True, False, None))
     return total_quantity, num_splits, duration_minutes, randomize
