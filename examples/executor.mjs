@@ -1,4 +1,4 @@
-// Executes released slices: a complete consumer of Pulse's event stream, each slice exactly once.
+// Executes each released slice exactly once: a complete reader of Pulse's event stream.
 //
 // Usage: node executor.mjs URL STORE [PARTITION], with the service token, if any, in PULSE_SERVICE_TOKEN:
 //
