@@ -17,7 +17,7 @@ CALLER_KEY: Final = "pulse.caller"
 """The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
 ORDER_ID_KEY: Final = "pulse.order_id"
-"""The id of the order that the request placed, for its log line."""
+"""The id of the order that the request placed, for its log line and its span."""
 POSITION_KEY: Final = "pulse.position"
 """The position of the newest event that the request wrote or found, for a header of the answer."""
 HEAD_KEY: Final = "pulse.head"
@@ -70,7 +70,7 @@ def security_headers(
 
 _NO_CONTENT: Final = "default-src 'none'; frame-ancestors 'none'"
 SECURITY_HEADERS: Final = security_headers(_NO_CONTENT)
-"""The security headers of every response that is not a page."""
+"""The security headers of a response unless its scope has SECURITY_HEADERS_KEY."""
 
 IMMUTABLE_HEADERS: Final = security_headers(
     _NO_CONTENT, cache_control="private, max-age=31536000, immutable"

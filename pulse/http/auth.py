@@ -67,8 +67,8 @@ def bearer_token(headers: RawHeaders) -> str:
 class ServiceTokens:
     """The service tokens: which service each belongs to, with the rights of that service.
 
-    `rights` has the services whose rights are not the default ones. Without tokens it is false, and
-    requests of this machine have all rights.
+    `rights` has the services whose rights are not the default ones. Without tokens the object is
+    false, and requests of this machine have all rights.
     """
 
     def __init__(

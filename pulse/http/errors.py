@@ -119,11 +119,9 @@ def beyond_log(error: PositionBeyondLog, field: str = "after") -> BadRequest:
 Answer = tuple[int, ErrorBody]
 
 TOO_LARGE: Final = "the body is larger than this path accepts"
-_UNKNOWN_OUTCOME: Final = (
-    "the log did not answer in time, so the outcome is unknown: retry this request unchanged"
-)
+_UNKNOWN_OUTCOME: Final = "the outcome of this request is unknown: retry it unchanged"
 _NOT_PROCESSED: Final = (
-    "Pulse cannot reach its database; this request was not processed: retry it unchanged"
+    "Pulse cannot use its database now; this request was not processed: retry it unchanged"
 )
 _NEWER_CODE: Final = "this order was written by newer code than this process runs: retry"
 _UNREADABLE_HISTORY: Final = (

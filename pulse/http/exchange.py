@@ -59,7 +59,7 @@ class Exchange:
         self.started_at = 0.0
         """When the response started, by time.perf_counter."""
         self.trace_headers: RawHeaders = []
-        self.sent_trace_headers: dict[bytes, bytes] = {}
+        self.received_trace_headers: dict[bytes, bytes] = {}
         self.only_chunked = True
         """Whether the body has no transfer coding except chunked. Parsers differ about others."""
         self.body_complete = True
@@ -95,9 +95,9 @@ class Exchange:
         elif name == b"upgrade":
             self._upgrade = True
         else:
-            if name in W3C_HEADERS and name in self.sent_trace_headers:
-                value = self.sent_trace_headers[name] + b"," + value
-            self.sent_trace_headers[name] = value
+            if name in W3C_HEADERS and name in self.received_trace_headers:
+                value = self.received_trace_headers[name] + b"," + value
+            self.received_trace_headers[name] = value
 
     @property
     def caller(self) -> str:

@@ -1,4 +1,4 @@
-"""The metrics of this process over HTTP, and those of its requests."""
+"""The metrics of this process over HTTP."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _ENCODED_SLASH: Final = re.compile(rb"%2f", re.IGNORECASE)
-_STOPPED: Final = "Pulse stopped before the request was processed"
+_STOPPED: Final = "Pulse stopped while it processed the request"
 
 _HTML: Final = "text/html; charset=utf-8"
 _PAGE: Final = """<!doctype html>
@@ -161,7 +161,7 @@ class Root:
         scope, prefix, mounted = self._route(server_scope)
         exchange = Exchange(scope, receive, send, self._admission)
         raw_path: bytes = scope["raw_path"]
-        trace = trace_of(server_scope["method"], raw_path, prefix, exchange.sent_trace_headers)
+        trace = trace_of(server_scope["method"], raw_path, prefix, exchange.received_trace_headers)
         span = None
         if self._observer is not None and self._observer.spans is not None:
             method = server_scope["method"]

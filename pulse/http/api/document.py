@@ -19,7 +19,7 @@ from pulse.eventstore import PositionBeyondLog
 from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
 from pulse.http.api.events import EventParameters, event_query, page_limit
-from pulse.http.api.export import CSV, NDJSON, form_of
+from pulse.http.api.export import CSV, NDJSON, format_of
 from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
     OrderParameters,
@@ -75,7 +75,10 @@ _AUTH: Final = (
 )
 _NOT_READY: Final = NotReady(
     ReadinessReport(
-        {"database": None, "projection": "the order queue is 12 s behind, more than 10 s"}
+        {
+            "database": None,
+            "projection": "the order queue is 12 s behind the log at position 17, more than 10 s",
+        }
     )
 )
 _BATCH: Final[dict[str, Any]] = {
@@ -87,7 +90,7 @@ _BATCH: Final[dict[str, Any]] = {
 
 
 def document_of_api(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
-    """The document. Each example of an error is the answer to a request that breaks the rule."""
+    """The OpenAPI document of the API."""
     return document(
         "Pulse",
         _DESCRIPTION,
@@ -118,28 +121,28 @@ def _internal(*faults: Fault, **more: Any) -> OperationDescription:  # noqa: ANN
     return OperationDescription(faults=(*faults, *_AUTH, *FAULTS_OF_ALL), **more)
 
 
-def _of_orders(query: bytes) -> object:
+def _orders_query(query: bytes) -> object:
     return order_query(parse_query(query, OrderParameters))
 
 
-def _of_slices(query: bytes) -> object:
+def _slices_query(query: bytes) -> object:
     return slice_query(parse_query(query, SliceParameters))
 
 
-def _of_events(query: bytes) -> object:
+def _events_query(query: bytes) -> object:
     parameters = parse_query(query, EventParameters)
     return event_query(parameters), page_limit(parameters)
 
 
-def _of_order_as_of(query: bytes) -> object:
+def _order_as_of_query(query: bytes) -> object:
     return as_of_query(parse_query(query, OrderAsOfParameters))
 
 
-def _of_queue_as_of(query: bytes) -> object:
+def _queue_as_of_query(query: bytes) -> object:
     return as_of_query(parse_query(query, QueueAsOfParameters))
 
 
-def _of_stream(query: bytes, *last_event_ids: str) -> object:
+def _stream_query(query: bytes, *last_event_ids: str) -> object:
     return feed_query(parse_query(query, StreamParameters), [*last_event_ids])
 
 
@@ -177,45 +180,45 @@ _DESCRIBED: Final = {
     "read_order": _internal(
         NO_SUCH_ORDER,
         fault_of(
-            "both a version and a position", lambda: _of_order_as_of(b"version=1&position=17")
+            "both a version and a position", lambda: _order_as_of_query(b"version=1&position=17")
         ),
-        fault_of("no such version", lambda: _of_order_as_of(b"version=0")),
+        fault_of("no such version", lambda: _order_as_of_query(b"version=0")),
         Fault("a version beyond the order's last", VersionBeyondStream(3)),
-        fault_of("no zone", lambda: _of_order_as_of(b"at=2026-03-02T09:15:00")),
+        fault_of("no zone", lambda: _order_as_of_query(b"at=2026-03-02T09:15:00")),
         *_NOT_IN_LOG,
     ),
     "read_queue": _internal(
         fault_of(
             "both a position and a time",
-            lambda: _of_queue_as_of(b"position=17&at=2026-03-02T03:45:00Z"),
+            lambda: _queue_as_of_query(b"position=17&at=2026-03-02T03:45:00Z"),
         ),
-        fault_of("no zone", lambda: _of_queue_as_of(b"at=2026-03-02T09:15:00")),
+        fault_of("no zone", lambda: _queue_as_of_query(b"at=2026-03-02T09:15:00")),
         *_NOT_IN_LOG,
         Fault("the history is incomplete", HistoryIncomplete()),
     ),
     "read_history": _internal(NO_SUCH_ORDER),
     "list_orders": _internal(
-        fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
-        fault_of("an unknown status", lambda: _of_orders(b"order_queue_status=OPEN")),
-        fault_of("a scope without a key", lambda: _of_orders(b"key_scope=internal")),
-        fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
-        fault_of("an invalid cursor", lambda: _of_orders(b"cursor=x")),
+        fault_of("a limit out of range", lambda: _orders_query(b"limit=0")),
+        fault_of("an unknown status", lambda: _orders_query(b"order_queue_status=OPEN")),
+        fault_of("a scope without a key", lambda: _orders_query(b"key_scope=internal")),
+        fault_of("no zone", lambda: _orders_query(b"created_from=2026-03-02T09:15:00")),
+        fault_of("an invalid cursor", lambda: _orders_query(b"cursor=x")),
         *_NOT_OLDER,
     ),
     "list_slices": _internal(
-        fault_of("no zone", lambda: _of_slices(b"scheduled_from=2026-03-02T09:15:00")),
-        fault_of("an invalid cursor", lambda: _of_slices(b"cursor=x")),
+        fault_of("no zone", lambda: _slices_query(b"scheduled_from=2026-03-02T09:15:00")),
+        fault_of("an invalid cursor", lambda: _slices_query(b"cursor=x")),
         *_NOT_OLDER,
     ),
     "list_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
-        fault_of("an unknown type", lambda: _of_events(b"type=OrderFilled")),
-        fault_of("a limit too high for a page", lambda: _of_events(b"limit=1001")),
-        fault_of("no zone", lambda: _of_events(b"recorded_from=2026-03-02T09:15:00")),
-        fault_of("slices in JSON", lambda: form_of(["application/json"], "slices")),
-        fault_of("slices of a type", lambda: _of_events(b"rows=slices&type=OrderCreated")),
+        fault_of("an unknown type", lambda: _events_query(b"type=OrderFilled")),
+        fault_of("a limit too high for a page", lambda: _events_query(b"limit=1001")),
+        fault_of("no zone", lambda: _events_query(b"recorded_from=2026-03-02T09:15:00")),
+        fault_of("slices in JSON", lambda: format_of(["application/json"], "slices")),
+        fault_of("slices of a type", lambda: _events_query(b"rows=slices&type=OrderCreated")),
         fault_of(
-            "a media type that is not offered", lambda: form_of(["application/xml"], "events")
+            "a media type that is not offered", lambda: format_of(["application/xml"], "events")
         ),
         Fault("too many exports and streams", TooManyStreams(100)),
         other_media_types=(NDJSON, CSV),
@@ -223,8 +226,8 @@ _DESCRIBED: Final = {
     "stream_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
         fault_of("an unknown type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
-        fault_of("an invalid partition", lambda: _of_stream(b"partition=4/4")),
-        fault_of("not a position", lambda: _of_stream(b"", "x")),
+        fault_of("an invalid partition", lambda: _stream_query(b"partition=4/4")),
+        fault_of("not a position", lambda: _stream_query(b"", "x")),
         Fault("too many streams", TooManyStreams(100)),
         headers={
             LAST_EVENT_ID: "the id of the last message that was received, a position; it takes "
@@ -235,7 +238,7 @@ _DESCRIBED: Final = {
         *FAULTS_OF_HALTING,
         body=ref(HaltRequest),
         answer_headers=[POSITION],
-        other_statuses={"200": "The same halt was already in force. It is unchanged."},
+        other_statuses={"200": "This scope was already halted. Its halt is unchanged."},
     ),
     "list_halts": _internal(
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))

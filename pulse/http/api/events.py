@@ -22,7 +22,7 @@ from pulse.http.api.export import (
     OFFERED,
     LogExport,
     Rows,
-    form_of,
+    format_of,
 )
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.errors import beyond_log
@@ -79,8 +79,8 @@ To read the whole log in pages, start with `after=0` and send each page's `next_
 now, where `next_after` equals the `after` that was sent: poll again from there.
 
 Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; both need an offset
-and are compared with the latest `recorded_at` of an event and all events before it. So they give a
-part of the log without gaps, even if the database's clock was set back.
+and are compared with the latest `recorded_at` up to each event. So they give a part of the log
+without gaps, even if the database's clock was set back.
 
 **An empty page is not the end**: with `type` one call scans at most {MAX_SCANNED:,} events, so a
 page may have few events of that type or none, and `next_after` still advances.
@@ -146,17 +146,17 @@ def event_routes(queries: InProcessOrders, feed: EventFeed) -> list[HTTPRouteHan
     async def list_events(
         request: Request[Any, Any, Any], parameters: NamedDependency[EventParameters]
     ) -> EventPage:
-        form = form_of(request.headers.getall("accept", []), parameters.rows)
+        log_format = format_of(request.headers.getall("accept", []), parameters.rows)
         query = event_query(parameters)
         try:
-            if form is None:
+            if log_format is None:
                 page = await queries.events(query, page_limit(parameters))
                 return EventPage(page.log_id, page.events, page.next_after)
             wanted = await queries.log_range(query)
         except PositionBeyondLog as error:
             raise beyond_log(error) from None
         gzip = accepts_gzip(request.headers.getall("accept-encoding", []))
-        export: Any = LogExport(queries.log, feed, wanted, form, gzip=gzip)
+        export: Any = LogExport(queries.log, feed, wanted, log_format, gzip=gzip)
         return export  # type: ignore[no-any-return] # Litestar sends a response as it is
 
     list_events.fn.__doc__ = _DESCRIPTION

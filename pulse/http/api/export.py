@@ -51,7 +51,7 @@ _PART_BYTES: Final = 64 * 1024
 
 
 class LogExport(Response[str]):
-    """A response that streams a range of the log in one form.
+    """A response that streams a range of the log in one format.
 
     Until the response starts, errors are answered like those of every other call. After that, an
     export that fails closes the connection before the end of the body, which clients report as an
@@ -59,13 +59,19 @@ class LogExport(Response[str]):
     """
 
     def __init__(
-        self, log: LogReader, feed: EventFeed, wanted: LogRange, form: LogFormat, *, gzip: bool
+        self,
+        log: LogReader,
+        feed: EventFeed,
+        wanted: LogRange,
+        log_format: LogFormat,
+        *,
+        gzip: bool,
     ) -> None:
-        super().__init__("", media_type=_CONTENT_TYPES[form].decode())
+        super().__init__("", media_type=_CONTENT_TYPES[log_format].decode())
         self._log = log
         self._feed = feed
         self._wanted = wanted
-        self._form: LogFormat = form
+        self._format: LogFormat = log_format
         self._gzip = gzip
 
     def to_asgi_response(self, *_: object, **__: object) -> Any:  # noqa: ANN401 - it is an ASGI app
@@ -93,7 +99,7 @@ class LogExport(Response[str]):
 
     async def _send_all(self, send: Send, disconnected: "asyncio.Future[None]") -> None:
         compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW_BITS) if self._gzip else None
-        chunks = export(self._log, self._wanted, self._form, self._feed.admission)
+        chunks = export(self._log, self._wanted, self._format, self._feed.admission)
         async with aclosing(chunks):
             async for chunk in chunks:
                 if disconnected.done() or self._feed.stopped:
@@ -116,8 +122,8 @@ class LogExport(Response[str]):
 
     def _headers(self) -> RawHeaders:
         headers = [
-            (b"content-type", _CONTENT_TYPES[self._form]),
-            (b"content-disposition", b'attachment; filename="%b"' % _FILES[self._form]),
+            (b"content-type", _CONTENT_TYPES[self._format]),
+            (b"content-disposition", b'attachment; filename="%b"' % _FILES[self._format]),
             (b"vary", b"accept, accept-encoding"),
             (LOG_ID.lower().encode(), str(self._wanted.log_id).encode()),
             (END_POSITION.lower().encode(), b"%d" % self._wanted.until),
@@ -132,7 +138,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def form_of(accept: Sequence[str], rows: Rows) -> LogFormat | None:
+def format_of(accept: Sequence[str], rows: Rows) -> LogFormat | None:
     """The format that the request accepts; None for a page in JSON, which is the default.
 
     Raises:

@@ -52,8 +52,8 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         """Once this is answered, no process releases a slice in scope until the halt is lifted.
 
         The scope is ALL, one INSTRUMENT, or the orders that one CALLER placed. Orders are still
-        accepted, split and cancelled, and slices still expire. If the same halt is in force, it
-        is returned unchanged with 200, so a retry is safe.
+        accepted, split and cancelled, and slices still expire. If this scope is already
+        halted, its halt is returned unchanged with 200, so a retry is safe.
         """
         scope: Any = request.scope
         body = read_halt_request(await receive_json(scope, request.receive, MAX_ORDER_BYTES))

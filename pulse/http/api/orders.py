@@ -67,9 +67,9 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         """Each order is accepted or refused on its own, as its own POST would be.
 
         `results` holds the status and body of each, in the order of the request. The whole call is
-        400 only if the body is not an array of 1 to 1,000 elements. Retry after a timeout or 503
-        with the same body: orders that were accepted before return 200 with the same id. A result
-        with status 503 means: retry that order with the same key.
+        400 if the body is not an array of 1 to 1,000 elements. Retry after a timeout or 503 with
+        the same body: orders that were accepted before return 200 with the same id. A result with
+        status 503 means: retry that order with the same key.
         """
         scope: Any = request.scope
         batch = decode_batch(await receive_json(scope, request.receive, MAX_BATCH_BYTES))

@@ -131,7 +131,8 @@ class _HaltPages:
         status: int = 200,
     ) -> Response[str]:
         """The halts, with the form that sets one."""
-        latest = await self._orders.entries_before(None, None, 1)  # first: the halts are not older
+        # read before the halts, so that these are not older than the position that is shown
+        latest = await self._orders.entries_before(None, None, 1)
         known = await read_halts(self._halts)
         found = [halt_view(halt) for halt in known.halts.halts]
         lifted = [halt for halt in found if halt.lifted_at is not None]

@@ -41,7 +41,7 @@ class Fact(NamedTuple):
 class SliceRow(NamedTuple):
     """A slice in the table. `settled_at` is when it was released, cancelled or expired.
 
-    `delay` is how long after its time that was, for a slice that was released.
+    `delay` is the time from `scheduled_at` to the release; None for a slice that is not released.
     """
 
     number: int
@@ -163,7 +163,10 @@ def _next_release(order: OrderView, number: int, known: KnownHalts) -> Iterator[
     elif not halts:
         yield f"It is split. Slice {number} is the next to be released."
     else:
-        yield f"It is split. Slice {number} and later ones are not released while a halt covers it."
+        yield (
+            f"It is split. Slice {number} and later ones are not released while a halt covers the "
+            "order."
+        )
     for halt in halts:
         yield (
             f"Releases of {target_text(halt.target)} are halted by {halt.halted_by}, "

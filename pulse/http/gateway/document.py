@@ -48,7 +48,7 @@ _TAGS: Final = {
 
 
 def document_of_gateway(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
-    """The document. Each example of an error is the answer to a request that breaks the rule."""
+    """The OpenAPI document of the gateway."""
     return document(
         "GAPI, the gateway of Pulse",
         _DESCRIPTION,
@@ -78,7 +78,7 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> OperationDescription
     )
 
 
-def _of_orders(query: bytes) -> object:
+def _orders_query(query: bytes) -> object:
     return own_order_query(parse_query(query, OwnOrderParameters), Caller())
 
 
@@ -94,10 +94,10 @@ _DESCRIBED: Final = {
     "read_order": _with_scope(ORDERS_READ, NO_SUCH_ORDER, withheld=WITHHELD),
     "list_own_orders": _with_scope(
         ORDERS_READ,
-        fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
-        fault_of("an unknown status", lambda: _of_orders(b"order_queue_status=OPEN")),
-        fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
-        fault_of("an invalid cursor", lambda: _of_orders(b"cursor=x")),
+        fault_of("a limit out of range", lambda: _orders_query(b"limit=0")),
+        fault_of("an unknown status", lambda: _orders_query(b"order_queue_status=OPEN")),
+        fault_of("no zone", lambda: _orders_query(b"created_from=2026-03-02T09:15:00")),
+        fault_of("an invalid cursor", lambda: _orders_query(b"cursor=x")),
     ),
     "read_own_history": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
     "say_hello": OperationDescription(faults=(A_CRASH,), example={"message": HELLO}),

@@ -30,7 +30,7 @@ _WHY: Final[dict[type[Exception], str]] = {
 }
 """The reasons that a caller sees if the signature of a token is valid; otherwise NOT_VALID."""
 
-_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
+_INVALID_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
 
 class _CachedToken(msgspec.Struct, frozen=True):
@@ -100,12 +100,13 @@ class TokenChecker:
         """Verify a token and return the identity that it proves.
 
         A valid token has at most 8192 characters; is signed with the configured algorithm by a key
-        of the issuer; has that issuer and audience; has an `exp` in the future and no `nbf` in the
-        future, both numbers; does not exceed the maximum lifetime; and has a subject of 1 to 255
-        characters.
+        of the issuer; has that issuer and audience; has an `exp` in the future and no `nbf` or
+        `iat` in the future, all numbers; does not exceed the maximum lifetime; and has a subject
+        of 1 to 255 characters.
 
         Raises:
-            Unauthorized: the token is not valid; the reason is given only if its signature is.
+            Unauthorized: the token is not valid. The message names the wrong claim only if the
+                signature is valid.
             KeysUnavailable: the token cannot be checked now.
         """
         if len(token) > MAX_TOKEN_CHARACTERS:
@@ -119,7 +120,7 @@ class TokenChecker:
         except jwt.MissingRequiredClaimError:
             required = ", ".join(self._rules.required_claims)
             raise Unauthorized(f"the token must have the claims {required}") from None
-        except (*_NO_TOKEN, CallerUnnamable) as error:
+        except (*_INVALID_TOKEN, CallerUnnamable) as error:
             raise Unauthorized(_WHY.get(type(error), NOT_VALID)) from None
         identity = Identity(caller, _scopes(claims.get("scope")))
         self._known.add(token, identity, self._keys.version, int(claims["exp"]))

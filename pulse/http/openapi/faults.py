@@ -1,4 +1,7 @@
-"""The errors in the documents. Each example is made by the code that refuses the request."""
+"""The errors in the documents.
+
+`fault_of` gets an error from the code that refuses the request; the others are constructed here.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -99,12 +102,16 @@ FAULTS_OF_BODIES: Final = (
     fault_of("the body is encoded", lambda: require_unencoded(b"gzip")),
 )
 _CLOCK_OFF: Final = Fault(
-    "the clock is off", ClockOff("this process's clock is 1.7 s off the database's")
+    "the clock is off",
+    ClockOff(
+        "this process's clock is 1.700 s ahead of the database's, more than 1 s: correct the "
+        "host's clock"
+    ),
 )
 _FAULTS_OF_WRITING: Final = (
     *FAULTS_OF_BODIES,
     Fault("the append queue is full", AppendQueueFull()),
-    Fault("no answer in time", AppendOutcomeUnknown()),
+    Fault("the outcome is unknown", AppendOutcomeUnknown()),
 )
 _STARTED: Final = OrderRefused(
     INVALID_SPLIT_CONFIG, "split_config.start_at", START_EXPECTED, "is in the past"

@@ -18,11 +18,11 @@ from pulse.http.errors import JSON
 
 _SWAGGER_UI_PACKAGE: Final = "offapi"
 """A package that contains the files of Swagger UI. It is located, never imported."""
-_OF_SWAGGER_UI: Final = {
+_SWAGGER_UI_FILES: Final = {
     "swagger-ui-bundle.js": "swagger_bundle.js",
     "swagger-ui.css": "swagger_style.css",
 }
-_OF_PULSE: Final = ("page.js",)
+_PULSE_FILES: Final = ("page.js",)
 _TYPES: Final = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
 _PAGE_HEADERS: Final = security_headers(
     "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -54,7 +54,7 @@ def document_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHan
 
     @get("/docs/{name:str}", sync_to_thread=False)
     def part(name: FromPath[str]) -> Response[bytes]:
-        if name not in _OF_PULSE and name not in _OF_SWAGGER_UI:
+        if name not in _PULSE_FILES and name not in _SWAGGER_UI_FILES:
             raise NotFoundException
         return _file(name)
 
@@ -67,11 +67,11 @@ def _file(name: str) -> Response[bytes]:
 
 @cache
 def _bytes_of(name: str) -> bytes:
-    if name not in _OF_SWAGGER_UI:
+    if name not in _SWAGGER_UI_FILES:
         return files(__package__).joinpath(name).read_bytes()
     package = find_spec(_SWAGGER_UI_PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError(
             f"{_SWAGGER_UI_PACKAGE} is not installed, which contains Swagger UI"
         )
-    return Path(package.submodule_search_locations[0], _OF_SWAGGER_UI[name]).read_bytes()
+    return Path(package.submodule_search_locations[0], _SWAGGER_UI_FILES[name]).read_bytes()

@@ -44,7 +44,7 @@ _REQUESTS: Final = (
     "HaltRequest",
 )
 
-_OF_SESSIONS: Final = (
+_SESSION_POLICIES: Final = (
     "NONE: trading sessions are ignored. REJECT: the whole window must be inside one session. "
     "CLIP: the window ends with its session. ROLL: time outside sessions does not count."
 )
@@ -59,7 +59,7 @@ _ENUMERATIONS: Final = {
     ),
     "SessionPolicy": (
         SessionPolicy,
-        _OF_SESSIONS,
+        _SESSION_POLICIES,
     ),
     "SliceState": (
         SliceState,
@@ -79,7 +79,7 @@ _ENUMERATION_OF: Final = {
 
 _TYPED_EVENTS: Final = tuple(event_type.__name__ for event_type in EVENT_TYPES)
 _OTHER_EVENT: Final = "OtherEvent"
-_OF_HALTS: Final = (ReleasesHalted, ReleasesResumed)
+_HALT_EVENTS: Final = (ReleasesHalted, ReleasesResumed)
 _ID: Final = {"type": "string", "format": "uuid"}
 _NO_ID: Final = {
     "type": ["string", "null"],  # openapi-fetch would drop a field that is null alone
@@ -185,7 +185,7 @@ def _events(name_of_view: str, view: Schema, event_fields: EventFields | None) -
             view,
             data["description"],
             type={"type": "string", "const": name},
-            order_id=_NO_ID if event_type in _OF_HALTS else _ID,
+            order_id=_NO_ID if event_type in _HALT_EVENTS else _ID,
             occurred_at={"type": "string"},
             data=ref(f"{name}Data"),
         )

@@ -165,7 +165,7 @@ def test_an_order_whose_releases_are_halted_says_by_whom_and_since_when() -> Non
     )
 
     assert state_sentences(view(created, split), KnownHalts(halts)) == [
-        "It is split. Slice 1 and later ones are not released while a halt covers it.",
+        "It is split. Slice 1 and later ones are not released while a halt covers the order.",
         "Releases of orders of algo are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
         "Releases of NSE:TCS are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
     ]

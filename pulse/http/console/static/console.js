@@ -216,7 +216,8 @@
   }
 
   /**
-   * The first sibling from `node` on that can become this element without a key; for text, `node`.
+   * The first of `node` and its later siblings that can become `wanted`, which has no key. For text
+   * only `node` is considered.
    * @param {Node | null} node @param {Node} wanted @returns {Node | null}
    */
   function findFrom(node, wanted) {
