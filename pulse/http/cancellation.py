@@ -37,9 +37,10 @@ def cancel_route(
         Slices that were released stay released: `quantities` has the shares by state, and each
         slice has its `state`. After the response no further slice of the order is released. A
         cancelled order is returned unchanged, so a retry after a timeout, a lost connection or 503
-        is safe. If the order failed, is parked or has nothing left to cancel, the call is 409
-        `NOTHING_TO_CANCEL`. The body is optional. An unknown id and a malformed one are both 404
-        `ORDER_NOT_FOUND`; so is another caller's order at the gateway.
+        is safe. If the order failed, is parked because an event of it cannot be applied, or has
+        nothing left to cancel, the call is 409 `NOTHING_TO_CANCEL`. The body is optional. An
+        unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another caller's order
+        at the gateway.
         """
         scope: Any = request.scope
         if write_scope is not None:

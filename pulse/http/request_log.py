@@ -28,7 +28,7 @@ _DELETE: Final = b"\x7f"
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """The fields of a line. No query string, header or body is logged, only ids from them.
 
-    `w3c_trace_id` is set if the request has a `traceparent`, and `process` in a group of processes.
+    `w3c_trace_id` is set if the trace has a `traceparent`, and `process` in a group of processes.
     """
 
     method: str

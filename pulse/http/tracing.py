@@ -1,7 +1,8 @@
-"""The four tracing headers: taken if valid, generated if absent, echoed on every response.
+"""The four tracing headers: taken if valid, otherwise generated; echoed on every response.
 
-`traceparent` and `tracestate` of W3C Trace Context are taken if valid. They are generated only if
-this process exports spans. Ids, method and path of a request are also bound to its log lines.
+`traceparent` and `tracestate` of W3C Trace Context are taken if valid. A `traceparent` is generated
+only if this process exports spans. Ids, method and path of a request are also bound to its log
+lines.
 """
 
 import re

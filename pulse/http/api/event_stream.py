@@ -240,8 +240,8 @@ def stream_routes(feed: EventFeed) -> list[HTTPRouteHandler]:
     stream_events.fn.__doc__ = f"""
 Server-sent events in commit order, from `after` on: first those in the log, then each new one as it
 is committed. `data` of an event is the same object as in a page of `GET /internal/events`, and `id`
-is its position. `type` selects one type. `partition` divides the work between n readers: it selects
-the orders whose id, as an integer modulo n, is k. Events of no order go to every partition.
+is its position. `type` selects one type. `partition=k/n` divides the work between n readers: it
+selects the orders whose id, as an integer modulo n, is k. Events of no order go to every partition.
 
 Messages with an `event` field are about the stream itself:
 

@@ -30,7 +30,7 @@ def seal_routes(sealed_log: SealedLog) -> list[HTTPRouteHandler]:
     async def read_checkpoint() -> Response[str]:
         """A C2SP checkpoint: a signed note with the size and the root of the log's Merkle tree.
 
-        A new one is signed at least once a second while events come. 404 if there is none: Pulse
+        A new one is signed about twice a second while events come. 404 if there is none: Pulse
         seals the log only if it has a key.
         """
         return Response(await sealed_log.checkpoint(), media_type=_TEXT)

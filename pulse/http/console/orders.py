@@ -28,7 +28,7 @@ from pulse.http.rights import needs
 from pulse.projections.lists import MAX_EXAMINED, OrderPage
 from pulse.projections.order_view import OrderView
 
-MAX_SOUGHT_CHARACTERS = 1024
+MAX_FIND_CHARACTERS = 1024
 
 
 class ActiveFilter(NamedTuple):
@@ -67,7 +67,7 @@ class Listing(NamedTuple):
 class FindParameters(msgspec.Struct, frozen=True):
     """The order's id or its unique key."""
 
-    q: Annotated[str, msgspec.Meta(max_length=MAX_SOUGHT_CHARACTERS)] = ""
+    q: Annotated[str, msgspec.Meta(max_length=MAX_FIND_CHARACTERS)] = ""
 
 
 def listing_of(filters: Filters, found: OrderPage | None, cursor: str | None) -> Listing:
@@ -134,17 +134,20 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def find_order(
         request: AnyRequest, parameters: NamedDependency[FindParameters]
     ) -> Response[bytes]:
-        """Open the order with this id or this key; otherwise the list, without a match."""
-        sought = parameters.q.strip()
-        given_id = canonical_uuid(sought)
+        """Open the order with this id or internal key; for an unknown key, the list without a match.
+
+        An unknown id opens its order page, which is 404.
+        """
+        text = parameters.q.strip()
+        given_id = canonical_uuid(text)
         caller = caller_in(request.scope)
-        candidates = [order_id_for(INTERNAL_SCOPE, sought)] if sought else []
+        candidates = [order_id_for(INTERNAL_SCOPE, text)] if text else []
         for order_id in [*([given_id] if given_id else []), *candidates]:
             if await _exists(orders, order_id, caller):
                 return redirect(f"{ORDERS_PATH}/{order_id}")
         if given_id is not None:
             return redirect(f"{ORDERS_PATH}/{given_id}")
-        return redirect(orders_path(order_unique_key=sought) if sought else ORDERS_PATH)
+        return redirect(orders_path(order_unique_key=text) if text else ORDERS_PATH)
 
     return [show_orders, find_order]
 

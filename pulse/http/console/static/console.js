@@ -184,7 +184,7 @@
   }
 
   /** Whether `from` can become `to` by changing it. @param {Node} from @param {Node} to */
-  function isSame(from, to) {
+  function canMorph(from, to) {
     return from.nodeName === to.nodeName && keyOf(from) === keyOf(to);
   }
 
@@ -203,7 +203,7 @@
     for (const wanted of [...to.childNodes]) {
       const key = keyOf(wanted);
       const found = key === null ? findFrom(next, wanted) : keyed.get(key);
-      if (!found || !isSame(found, wanted)) {
+      if (!found || !canMorph(found, wanted)) {
         from.insertBefore(document.importNode(wanted, true), next);
         continue;
       }
@@ -221,7 +221,7 @@
    * @param {Node | null} node @param {Node} wanted @returns {Node | null}
    */
   function findFrom(node, wanted) {
-    while (node && !isSame(node, wanted)) {
+    while (node && !canMorph(node, wanted)) {
       node = wanted.nodeType === Node.ELEMENT_NODE ? node.nextSibling : null;
     }
     return node;
@@ -502,14 +502,14 @@
 
   /* ---- copying ----------------------------------------------------------------------------- */
 
-  /** Copy text. Outside secure contexts, such as plain HTTP, browsers have only the old way. */
+  /** Copy text. Outside secure contexts, such as over plain HTTP, only execCommand works. */
   async function copy(text) {
     if (navigator.clipboard && isSecureContext) {
       try {
         await navigator.clipboard.writeText(text);
         return true;
       } catch {
-        // not permitted: try the old way
+        // not permitted: use execCommand
       }
     }
     const field = document.createElement("textarea");
