@@ -134,7 +134,7 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def find_order(
         request: AnyRequest, parameters: NamedDependency[FindParameters]
     ) -> Response[bytes]:
-        """Open the order with this id or internal key; for an unknown key, the list without a match.
+        """Open the order with this id or internal key; for an unknown key, the list without it.
 
         An unknown id opens its order page, which is 404.
         """
