@@ -350,7 +350,7 @@ def static_path(name: str) -> str:
 
 
 class _Templates(PackageLoader):
-    """The templates without their indentation, which is a tenth of a page."""
+    """The templates without their indentation, so that pages are smaller."""
 
     def get_source(
         self, environment: Environment, template: str
