@@ -49,7 +49,7 @@ from pulse.http.rights import check_right, needs, require_declared_rights
 from pulse.http.routes import RoutedApp, Routes
 
 _COMPRESSION: Final = CompressionConfig("gzip", minimum_size=8192, gzip_compress_level=4)
-"""A page with a table of 40 rows compresses to a sixth. See `csrf_token_for` about secrets in compressed pages."""
+"""A table of 40 rows compresses to a sixth. See `csrf_token_for` about secrets in such pages."""
 
 
 class ConsoleUseCases(msgspec.Struct, frozen=True):
