@@ -1,6 +1,6 @@
 """The components of a document: schemas of structs, named enumerations, the tagged union of events.
 
-Client generators read them: tests/clients generates, type-checks and runs clients.
+Client generators read them: tests/interop/test_generated_clients.py runs generated clients.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
