@@ -201,7 +201,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Annotated[
         int,
         _whole(1, 1000),
-        "Orders that a worker claims at once. Under a backlog: up to 500, or this if more.",
+        "Orders that a worker claims at once. Under a backlog: up to 500, or this number if it is "
+        "larger.",
     ] = 10
     poll_interval_seconds: Annotated[
         float,
@@ -221,8 +222,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_split_delay_seconds: Annotated[
         float,
         _seconds(0, 86_400),
-        "An order first claimed later than this after its creation, or its start if later, is "
-        "FAILED as TOO_LATE. 0: only the end of its window counts.",
+        "An order that is first claimed later than this after its creation (or after the start of "
+        "its window, if that is later) is FAILED as TOO_LATE. 0: only the end of the window "
+        "counts.",
     ] = 300.0
     release_slices: Annotated[
         bool,
@@ -248,8 +250,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),
-        "A process whose clock differs by more from the database's is not ready and refuses "
-        "orders.",
+        "A process whose clock differs from the database's by more than this is not ready and "
+        "refuses orders.",
     ] = 1.0
     pool_size: Annotated[
         int,
@@ -332,9 +334,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _seconds(1, 315_360_000),
         "Maximum time from a token's `iat` to its `exp`. If set, tokens must have `iat`.",
     ] = None
-    api_base_url: Annotated[str, _API, "The API that a gateway calls that runs alone.", _HIDDEN] = (
-        "http://127.0.0.1:8001"
-    )
+    api_base_url: Annotated[
+        str, _API, "The URL of the API, for a gateway that runs alone.", _HIDDEN
+    ] = "http://127.0.0.1:8001"
     gateway_service_token: Annotated[
         Secret | None, _TOKEN, "The service token that this gateway sends to the API.", _HIDDEN
     ] = None
