@@ -28,7 +28,7 @@ help: ## print this list
 run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and workers in one process
 	@exec $(BIN)/pulse up
 
-# Only the files that have timing tests: to collect all other files takes seconds.
+# Only the files that have timing tests: collecting all other files takes seconds.
 TIMED = $(shell grep -rl --include='test_*.py' 'pytest\.mark\.timing' tests)
 
 # For two cores: each worker waits for a server or a process half of the time. Files run in order, the
@@ -170,8 +170,8 @@ $(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package
 	cd $(VENV)/clients && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# Patroni has a separate environment of the system's Python, which the account postgres may execute.
-# It is compiled, because that account cannot write there what it imports.
+# Patroni has a separate environment of the system's Python, because the account postgres may execute
+# that one. Its packages are compiled, because that account cannot write bytecode files there.
 $(VENV)/cluster/.installed: tests/cluster/requirements.txt | $(VENV)/bin/python
 	/usr/bin/python3 -m venv $(VENV)/cluster
 	$(VENV)/cluster/bin/python $(filter-out --no-compile,$(PIP_INSTALL)) \

@@ -1,4 +1,4 @@
-"""Writes the commit into wheels and source distributions, which git knows nothing about."""
+"""Writes the commit into wheels and source distributions, which contain no git repository."""
 
 import sys
 import tempfile
@@ -12,7 +12,7 @@ class CommitHook(BuildHookInterface[Any]):
     """Adds the file of `pulse.code_version` with the commit to what is built."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write the commit, unless this is a source distribution, which has the file.
+        """Write the commit, unless built from a source distribution, which has the file.
 
         An editable install gets none: its code changes, so each process asks git.
         """

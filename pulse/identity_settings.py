@@ -1,4 +1,4 @@
-"""Parsers of the settings for authentication. Their errors never repeat a secret."""
+"""Parsers of the settings for authentication, and of URLs. Their errors never repeat a secret."""
 
 import contextlib
 import re

@@ -40,7 +40,7 @@ class LoadError(PulseError):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A non-blank line of the file and its order, which is empty if the line is not JSON."""
+    """A non-blank line of the file and its order, which is empty if it cannot be parsed."""
 
     number: int
     body: bytes

@@ -103,7 +103,7 @@ class _Requests(Collector):
         REGISTRY.register(self)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. Each route and status adds series. All unknown methods have one."""
+        """Count one request. A new route or status adds series. Unknown methods share one label."""
         cell = self._cells.get((method, route, status)) or self._cell(method, route, status)
         cell[bisect_left(REQUEST_BUCKETS, seconds)] += 1
         cell[-1] += seconds
@@ -201,7 +201,8 @@ POOL_CONNECTIONS: Final = _gauge(
 POOL_WAITING: Final = _gauge("pulse_pool_waiting", "Calls that wait for a connection of the pool.")
 RETRIES: Final = _counter(
     "pulse_retries_total",
-    "Retries after a failure: of appends, connections, reads, and background loops.",
+    "Retries after a failure: of appends, connections, reads, background loops, calls of the "
+    "gateway to the API, and posts of checkpoints.",
 )
 CLOCK_OFFSET: Final = _gauge(
     "pulse_clock_offset_seconds", "How far this process's clock is ahead of the database's."

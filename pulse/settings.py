@@ -207,7 +207,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval_seconds: Annotated[
         float,
         _seconds(0.01, 3600),
-        "How long a background loop waits for a notification before it polls.",
+        "How long the projector, the splitting loop, event streams and the sealer wait for a "
+        "notification before they poll.",
     ] = 5.0
     timeout_seconds: Annotated[
         float,
@@ -355,8 +356,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _LOG_REQUESTS,
         "Which requests have a line in the log: all, none (`off`), or a fraction. Requests with a "
-        "status of 500 or more, and those that take longer than 1 s, are always logged unless "
-        "`off`; `errors` logs only these.",
+        "status of 500 or more, disconnects, and requests longer than 1 s are always logged "
+        "unless `off`; `errors` logs only these.",
     ] = "all"
     seal_key: Annotated[
         Path | None,

@@ -133,7 +133,7 @@ class Spans:
 
 
 class _ReportingExporter(SpanExporter):
-    """An exporter that logs one warning when exports begin to fail, and when they succeed again."""
+    """An exporter that logs once when exports begin to fail, and once when they succeed again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter

@@ -155,7 +155,7 @@ def run(arguments: Sequence[str]) -> int:
     except PulseError as error:
         return _report(str(error), FAILURE)
     if code in {INTERRUPTED, TERMINATED}:
-        _report("interrupted; no partial change was left, run it again", code)
+        _report("interrupted; committed changes stay, see --help before you run it again", code)
     return code or SUCCESS
 
 

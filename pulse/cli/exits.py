@@ -32,11 +32,11 @@ TERMINATED: Final = 143
 
 
 class CouldNotStart(PulseError):
-    """The command could not open what it needs; it did nothing."""
+    """The command could not open what it needs, or could not migrate the schema to its end."""
 
 
 class WrongSettings(PulseError):
-    """Each setting is valid, but the command refuses to start with this combination."""
+    """The command refuses its options or settings, or needs a package that is not installed."""
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:

@@ -48,9 +48,8 @@ def rebuild(
 
     Exit codes: 0 rebuilt. 1 rebuilt but orders are parked, or not rebuilt: the
     log does not verify, another rebuild runs, a lock blocks it, or newer code
-    wrote the log.
-    2 wrong usage or settings. 3 Postgres cannot be reached or its schema is not
-    current. 130 stopped by Ctrl-C.
+    wrote the log. 2 wrong usage or settings. 3 Postgres cannot be reached or its
+    schema is not current. 130 stopped by Ctrl-C.
 
     Example:
       pulse rebuild

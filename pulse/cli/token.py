@@ -19,7 +19,7 @@ def token(
     subject: Annotated[str, typer.Option(help="The caller that the token identifies.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="A scope to grant; may be repeated. Default: both below."),
+        typer.Option(help="A scope to grant; may be repeated. Default: both."),
     ] = None,
     lifetime_seconds: Annotated[
         int | None,

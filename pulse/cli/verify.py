@@ -85,12 +85,13 @@ def verify(
     of newer code are findings, because they could not be verified. Shows progress
     in positions of the log on standard error.
 
-    First it compares every event with the seal, and the seal with the signed
-    checkpoint and with the anchors. If the log is not sealed, it cannot detect a
-    history that was replaced as a whole, in the log and in the queue, by another
-    valid one. Give --key and --anchors from a place that the administrator of the
-    database cannot write. A declared fork (`pulse log fork`) is no finding: it is
-    shown, with the number of anchors that belong to the log before it.
+    Without ORDER_ID it first compares the events with the seal, and the seal
+    with the signed checkpoint and with the anchors. If the log is not sealed,
+    it cannot detect a history that was replaced as a whole, in the log and in
+    the queue, by another valid one. Give --key and --anchors from a place
+    that the administrator of the database cannot write. A declared fork
+    (`pulse log fork`) is no finding: it is shown, with the number of anchors
+    that belong to the log before it.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing. Orders may be placed

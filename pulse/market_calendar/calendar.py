@@ -1,4 +1,4 @@
-"""Looks up trading sessions. All sessions of the coverage are computed once, when it is loaded."""
+"""Looks up trading sessions. All covered sessions are computed once, when a calendar is loaded."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence

@@ -47,7 +47,7 @@ def faults_in(file: CalendarFile) -> Iterator[Fault]:
 
 
 def clock_faults_in(file: CalendarFile) -> Iterator[Fault]:
-    """Sessions at times that a zone's clock skips or shows twice; the file has no other fault."""
+    """Sessions at times that a zone's clock skips or shows twice. `faults_in` must find nothing."""
     for name, exchange in (("NSE", file.exchanges.nse), ("BSE", file.exchanges.bse)):
         zone = zone_of(exchange)
         for path, sessions, dates in _dated_sessions(("exchanges", name), exchange):

@@ -1,1 +1,1 @@
-"""The parts of one process of Pulse, and its supervisor. Only entry points import this package."""
+"""The parts of a Pulse process, and groups of processes. Only entry points import this package."""

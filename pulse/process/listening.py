@@ -11,7 +11,7 @@ STALL_SECONDS: Final = 60
 """A connection is closed if its peer acknowledges no data for this long."""
 
 BACKLOG: Final = 2048
-"""How many connections wait in the kernel's queue of a socket."""
+"""How many connections wait in the kernel's queue of a socket at most."""
 
 _NOT_ON_THIS_MACHINE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -25,7 +25,7 @@ class CannotListen(PulseError):
 
 
 def bind(host: str, port: int, remedy: str) -> list[socket.socket]:
-    """A socket for each address of the host, which listens.
+    """A listening socket for each address of the host.
 
     It listens at once, because two processes can bind one port, but only one can listen on it.
     Connections wait in the kernel's queue until a server accepts them.

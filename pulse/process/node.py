@@ -219,8 +219,7 @@ class Node:
         projected, queued appends are written, connections close.
 
         Raises:
-            SchemaNotCurrent: the schema cannot be migrated to what this code needs.
-            LogUnfit: accepted orders could be lost in this database.
+            SessionUnfit, SchemaNotCurrent, LogUnfit, RoleUnfit: as in `SchemaGate.wait`.
         """
         self._register_gauges()
         async with Supervisor() as supervisor:

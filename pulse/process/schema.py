@@ -41,10 +41,11 @@ class SchemaGate(Job[None]):
     """Decides whether this process may work on the database: at the start, then every 2 s.
 
     `wait` migrates or checks the schema, checks the log and lets the queue catch up. After that the
-    gate runs as a job that checks again, since a newer release may migrate the schema. `attempted`
-    is set after the first attempt, successful or not. From then on requests are answered, with 503
-    while there is a `fault`: why this process may not work now; None if it may. With the
-    `superuser_conninfo` of an embedded server, migrating also sets up the roles.
+    gate runs as a job that checks again, since a newer release may migrate the schema. `fault` says
+    why this process may not work now; None if it may. `attempted` is set after the first attempt,
+    successful or not, or when the queue begins to catch up. From then on requests are answered,
+    with 503 while there is a `fault`. With the `superuser_conninfo` of an embedded server,
+    migrating also sets up the roles.
     """
 
     name = "schema"
@@ -180,7 +181,7 @@ async def _require_safe_log(connection: Connection) -> None:
 
 
 async def _read_sequence_fault(connection: Connection) -> str | None:
-    """Why an order appended now would fail or never be projected; None if it would not."""
+    """Why an order appended now would fail or never be projected; None if neither is the case."""
     position = await read_position(connection)  # first: the sequence is never below it
     log = await read_log_state(connection)
     return sequence_below_position(log, position) or next_id_taken(log, position)

@@ -64,7 +64,8 @@ def anchor_file(settings: Settings) -> AnchorFile:
 def trust_of(settings: Settings, key: str | None = None, anchors: Path | None = None) -> Trust:
     """What the seal is checked against: this key and file, or else those of the settings.
 
-    `key` is a verifier key. The file of the settings need not exist, nor their key be readable.
+    `key` is a verifier key. The anchor file of the settings may be missing, and their key file
+    missing or unreadable.
 
     Raises:
         NoteInvalid: `key` is not a verifier key.

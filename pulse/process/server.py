@@ -20,7 +20,10 @@ from pulse.settings import Settings
 _log = structlog.get_logger(__name__)
 
 EMBEDDED_ROLES: Final = RoleNames()
-"""The roles of an embedded server, which may log in. Its superuser is only used to migrate."""
+"""The roles of an embedded server, with LOGIN.
+
+Its superuser creates them, migrates, and forks the log.
+"""
 
 
 class Server(msgspec.Struct, frozen=True):

@@ -118,7 +118,7 @@ def test_a_rebuild_stopped_by_a_signal_leaves_the_live_queue_unchanged(
         out, err = process.communicate(timeout=20)
         holder.rollback()
     assert (process.returncode, out) == (code, "")
-    assert err == "pulse: interrupted; no partial change was left, run it again\n"
+    assert err == "pulse: interrupted; committed changes stay, see --help before you run it again\n"
     assert rows(conninfo) == before
     with psycopg.connect(
         conninfo, autocommit=True

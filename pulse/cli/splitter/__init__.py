@@ -7,7 +7,7 @@ from pulse.cli.terminal import group
 splitter = group(
     "splitter",
     "How orders are split: draw schedules, test your own splitter.",
-    "Exit codes: 0 success, 1 a rule is broken or a splitter differs, 2 wrong usage or settings, 3 "
-    "could not start.",
+    "Exit codes: 0 success, 1 a rule or law is broken, or a file cannot be written, 2 wrong usage "
+    "or settings, 3 could not start.",
     (show, compare, rules),
 )

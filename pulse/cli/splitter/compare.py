@@ -55,7 +55,7 @@ def compare(
     the same ones at every run) or stored ones, and checks the slices by every
     rule of a schedule. Then runs six more orders with 2,000 seeds each, to check
     that it favours no position. The first order that fails is shrunk to a minimal
-    one. The output also has the results of the current splitter.
+    one. Without --json the output also has the results of the current splitter.
 
     The function takes a pulse.domain.SplitTerms and returns a sequence of
     pulse.domain.Slice. Its module is searched in the working directory first.

@@ -77,7 +77,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 
     With --session the order is split in trading time: the first session must
     contain the start. If the sessions are shorter than the duration, the window
-    ends with the last one.
+    ends one second before the last one closes.
 
     Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, or for --svg
     the extra pulse[charts] is missing.

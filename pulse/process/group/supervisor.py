@@ -353,6 +353,6 @@ def _has_terminal() -> bool:
 
 
 def _interpreter() -> tuple[str, ...]:
-    """The command of Python, which has the current directory in `sys.path` only if this one has."""
+    """The Python command, with the current directory in `sys.path` only if this process has it."""
     has_directory = sys.path[:1] in ([""], [str(Path.cwd())])
     return (sys.executable, *(() if has_directory else ("-P",)), "-m")
