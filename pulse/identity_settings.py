@@ -28,7 +28,7 @@ MIN_TOKEN_CHARACTERS: Final = 32
 MAX_TOKEN_CHARACTERS: Final = 512
 MIN_SECRET_BYTES: Final = 32
 MIN_RSA_BITS: Final = 2048
-_MAX_NAME_CHARACTERS: Final = 255
+_MAX_CHARACTERS: Final = 255
 _MAX_KEY_BYTES: Final = 64 * 1024
 
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
@@ -183,10 +183,10 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def name(text: str) -> str:
+def issuer_or_audience(text: str) -> str:
     """Parse an issuer or an audience."""
-    if len(text) > _MAX_NAME_CHARACTERS or _CONTROLS.search(text):
-        raise ValueError(f"at most {_MAX_NAME_CHARACTERS} characters, none a control character")
+    if len(text) > _MAX_CHARACTERS or _CONTROLS.search(text):
+        raise ValueError(f"at most {_MAX_CHARACTERS} characters, none a control character")
     return text
 
 

@@ -32,7 +32,8 @@ _UNAVAILABLE: Final = frozenset({429, 503})
 _REFUSED_AS_A_WHOLE: Final = frozenset({400, 413})
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-Show = Callable[[int, int], None]  # number done, total
+OnProgress = Callable[[int, int], None]
+"""Called with the number done and the total."""
 
 
 class LoadError(PulseError):
@@ -109,7 +110,7 @@ class Load:
         self._waiting: set[UUID] = set()
 
     async def run(
-        self, lines: Sequence[Line], progress: Callable[[str], AbstractContextManager[Show]]
+        self, lines: Sequence[Line], progress: Callable[[str], AbstractContextManager[OnProgress]]
     ) -> None:
         """Post every order in batches, then poll the outcomes, so that polling delays no post.
 
@@ -119,21 +120,21 @@ class Load:
         starts = range(0, len(lines), self._batch)
         batches = iter([lines[start : start + self._batch] for start in starts])
 
-        async def post_batches(show: Show) -> None:
+        async def post_batches(on_progress: OnProgress) -> None:
             for some in batches:
                 posted = time.perf_counter()
                 await self._post(some)
                 self.request_seconds.append(time.perf_counter() - posted)
-                show(self.counts["posted"], len(lines))
+                on_progress(self.counts["posted"], len(lines))
 
         async with self._http:
             await self._require_ready()
             started = time.perf_counter()
-            with progress("posted") as show:
-                await asyncio.gather(*(post_batches(show) for _ in range(self._concurrency)))
+            with progress("posted") as on_progress:
+                await asyncio.gather(*(post_batches(on_progress) for _ in range(self._concurrency)))
             self.posting_seconds = time.perf_counter() - started
-            with progress("completed") as show:
-                await self._poll_outcomes(show)
+            with progress("completed") as on_progress:
+                await self._poll_outcomes(on_progress)
         for order_id in self._waiting:
             self._record_fault("still pending", self._sent[order_id], f"order {order_id}")
 
@@ -201,7 +202,7 @@ class Load:
             breach = f"order {order_id} also belongs to line {first.number}"
             self._record_fault("broken: one_key_is_one_order", line, breach)
 
-    async def _poll_outcomes(self, show: Show) -> None:
+    async def _poll_outcomes(self, on_progress: OnProgress) -> None:
         """Poll the list of orders, newest first, until every order has an outcome.
 
         Polling takes at most a fifth of the time. Stops `idle_seconds` after the last outcome.
@@ -218,7 +219,7 @@ class Load:
                 for order in page.orders:
                     unread.discard(order.order_id)
                     self._record_outcome(order)
-                show(self.counts["COMPLETED"], len(self._sent))
+                on_progress(self.counts["COMPLETED"], len(self._sent))
                 if not unread or page.next_cursor is None:
                     break
                 params = {**params, "cursor": page.next_cursor}

@@ -145,7 +145,7 @@ _SECRET: Final = Kind(f"at least {identity.MIN_SECRET_BYTES} bytes", identity.si
 _KEY: Final = Kind("a public key as PEM, or the path of a file that has one", identity.public_key)
 _JWKS: Final = Kind("an https URL, or an http URL of this machine", identity.jwks_url)
 _ANCHOR_URLS: Final = Kind("http or https URLs, separated by commas", identity.anchor_urls)
-_NAME: Final = Kind("at most 255 characters", identity.name)
+_ISSUER_OR_AUDIENCE: Final = Kind("at most 255 characters", identity.issuer_or_audience)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,11 +322,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _JWKS, "RS256, ES256, EdDSA: where the issuer publishes its keys.", _HIDDEN
     ] = None
     jwt_audience: Annotated[
-        str | None, _NAME, "What a token's `aud` must contain. Required with a key."
+        str | None, _ISSUER_OR_AUDIENCE, "What a token's `aud` must contain. Required with a key."
     ] = None
     jwt_issuer: Annotated[
         str | None,
-        _NAME,
+        _ISSUER_OR_AUDIENCE,
         "What a token's `iss` must be. Required with a key. A change makes every caller a new "
         "caller, without earlier orders.",
     ] = None

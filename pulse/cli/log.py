@@ -94,8 +94,8 @@ def fork(
 
     Run it once after every restore of the database that may have lost events,
     before any process of Pulse starts. Positions after the restored point are
-    assigned to other events from then on. So this renews the identity of the log,
-    `log_id`: every reader that knows the old one stops (executors,
+    assigned to other events from then on. So the command gives the log a new
+    identity, `log_id`: every reader that knows the old one stops (executors,
     `pulse export`, readers of pages and streams).
 
     If the log is sealed, the key of PULSE_SEAL_KEY signs from then on under an

@@ -77,9 +77,10 @@ def up(
     Without PULSE_SERVICE_TOKENS it listens on loopback addresses only, since the
     internal API would be open to other machines.
 
-    With --processes N, N processes serve the port and the workers run in separate
-    processes (--workers, 1). A process that ends is replaced. SIGHUP restarts one
-    after the other, and no request is refused meanwhile.
+    With --processes N, N processes serve the port and the workers run in
+    separate processes (--workers, by default 1). A process that ends is
+    replaced. SIGHUP restarts one after the other, and no request is refused
+    meanwhile.
 
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
     start (the port is in use, or the schema cannot be migrated).
@@ -157,7 +158,7 @@ def _settings(host: str | None, port: int | None) -> Settings:
 
 
 def _group_size(settings: Settings, processes: int | None, workers: int | None) -> GroupSize | None:
-    """How many processes to start; None for one with everything."""
+    """How many processes to start; None for one process with everything."""
     serving = processes or settings.processes
     working = workers or settings.worker_processes
     if serving == 1 and working is None:

@@ -117,12 +117,13 @@ def status(
     Exit codes: 0 healthy. 1 a person is needed, and each reason is printed
     with what to do, such as: orders wait for 10 s without a worker, or for
     60 s with workers; slices are due for 10 s without a worker, or for 5 s
-    with workers; 5 or more FAILED in the last 15 min; orders are parked, or
-    missing from the queue; the projection is more than 10 s behind; workers
-    that are gone hold claims older than PULSE_TIMEOUT_SECONDS; the log ends
-    before the projected position, or its sequence is behind it; sealed events
-    are missing, or no process seals the log. 2 wrong usage or settings. 3
-    Postgres cannot be reached or its schema is not current.
+    with workers and no halt; 5 or more FAILED in the last 15 min; orders are
+    parked, or missing from the queue; the projection is more than 10 s
+    behind; workers that are gone hold claims older than
+    PULSE_TIMEOUT_SECONDS; the log ends before the projected position, or its
+    sequence is behind it; sealed events are missing, or no process seals the
+    log. 2 wrong usage or settings. 3 Postgres cannot be reached or its schema
+    is not current.
 
     Example:
       pulse status

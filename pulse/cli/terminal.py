@@ -105,8 +105,8 @@ def echo(line: str | bytes) -> None:
     """Write a line of JSON, with control characters in its strings escaped.
 
     Raises:
-        BrokenPipeError: the pipe has no reader. It has no errno, which Typer would report as a
-            failure.
+        BrokenPipeError: the pipe has no reader. The error is raised without its errno, because
+            Typer would report EPIPE as a failure.
     """
     try:
         typer.echo(printable_json(line if isinstance(line, str) else line.decode()))

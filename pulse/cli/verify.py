@@ -64,7 +64,10 @@ def verify(
     ] = None,
     anchors: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Checkpoints kept outside; default PULSE_ANCHOR_FILE."),
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoints kept elsewhere than the database; default PULSE_ANCHOR_FILE.",
+        ),
     ] = None,
     key: Annotated[
         str | None,

@@ -261,5 +261,5 @@ def _verdict(report: PackReport, seconds: float, *, was_given: bool) -> Text:
     if not report.signer_trusted:
         return line
     if was_given and _is_uncompared(report):
-        return line.append("nothing was found, but not compared with what you kept", "yellow")
+        return line.append("nothing was found, but not fully compared with --anchors", "yellow")
     return line.append("nothing was found", "green")

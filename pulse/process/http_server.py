@@ -47,8 +47,8 @@ class HttpServer(uvicorn.Server):
         """Hand over to another process that listens on the same sockets; then stop as on SIGTERM.
 
         Accepts no more connections. Each connection gets one more response, which closes it, or is
-        closed by the idle timeout. A client can lose a request only if it sends it just as this
-        timeout closes the connection, as it can without a hand-over too.
+        closed by the idle timeout. A request is lost only if it arrives just as the timeout closes
+        the connection, which can also happen without a hand-over.
         """
         for server in self.servers:
             server.close()

@@ -49,9 +49,9 @@ def settings_from_environment(share: LogShare | None = None) -> Settings:
 def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
     """Freeze the startup objects, and raise the gen-0 threshold.
 
-    A request in flight keeps about fifty young objects alive. With the default threshold of 700
-    they are soon promoted to older generations, whose collection traverses all imported modules
-    and pauses the process.
+    A request in flight keeps about fifty young objects alive. With Python's default threshold,
+    700 (2,000 since Python 3.13), they are soon promoted to older generations, whose collection
+    traverses all imported modules and pauses the process.
     """
     gc.collect()
     gc.freeze()

@@ -224,7 +224,7 @@ def test_checkpoints_that_cannot_be_compared_are_a_failure(log: Log, content: st
     ended = verify(log.period(), "--anchors", str(kept))
     assert ended.exit_code == 6
     assert "compared with 0 of 0 given checkpoints" in ended.out
-    assert ended.out.endswith("nothing was found, but not compared with what you kept\n")
+    assert ended.out.endswith("nothing was found, but not fully compared with --anchors\n")
 
 
 def test_a_larger_checkpoint_that_was_kept_is_named(log: Log) -> None:
