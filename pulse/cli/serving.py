@@ -72,7 +72,8 @@ def up(
     with. There it also creates a key that signs the seal of the embedded log, if
     PULSE_SEAL_KEY is not set. The API is under /pulse, the gateway under /gapi;
     each has its documentation at /docs. Ctrl-C and SIGTERM finish the requests
-    and batches in progress and stop everything, the embedded Postgres included.
+    and batches in progress and stop everything, also the embedded Postgres unless
+    another process uses it.
 
     Without PULSE_SERVICE_TOKENS it listens on loopback addresses only, since the
     internal API would be open to other machines.
