@@ -152,7 +152,7 @@ def limits_of(settings: Settings) -> AdmissionLimits:
 
 
 class _Routed(NamedTuple):
-    """`app` is the application with its middleware; `inner`, without it, knows the routes."""
+    """`inner` is the application, which has the routes; `app` is `inner` with its middleware."""
 
     app: ASGIApp
     inner: RoutedApp | RootPage

@@ -1,8 +1,8 @@
 """The schema's revisions in order, over all packages that own tables.
 
 A released revision is never edited, except for its comments. A new revision gets the next number.
-Its `oldest_code` is the oldest code that works on the new schema, identified by the last revision
-that this oldest code knows.
+Its `oldest_code` identifies the oldest code that works on the new schema, by the last revision of
+that code.
 
 From revision 17 on the schema changes without downtime (docs/decisions/0042): a change on
 which the released code cannot run is split into a revision of the phase `before` and, in a later
