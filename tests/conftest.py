@@ -57,7 +57,7 @@ structlog.configure(
     ]
 )
 
-_FAST_AND_FORGETFUL = {
+_FAST_NOT_DURABLE = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_wal_size": "128MB",
@@ -69,7 +69,7 @@ _MIN_MEMORY_BYTES = 2 * 1024**3
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Let no collection of garbage traverse the imported modules and the collected tests."""
+    """Exclude imported modules and collected tests from garbage collection."""
     result = yield
     gc.freeze()
     gc.enable()
@@ -101,7 +101,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     made_data_dir: Path = request.getfixturevalue("made_data_dir")
     with tempfile.TemporaryDirectory(prefix="pulse-tests-", dir=_memory()) as home:
         data_dir = copied(made_data_dir, Path(home))
-        with EmbeddedServer.acquire(data_dir, options=_FAST_AND_FORGETFUL) as server:
+        with EmbeddedServer.acquire(data_dir, options=_FAST_NOT_DURABLE) as server:
             yield server.conninfo
             close_kept()
 
@@ -128,7 +128,7 @@ def made_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (base / "made").exists():
             being_made = base / "being-made"
-            with EmbeddedServer.acquire(being_made, options=_FAST_AND_FORGETFUL) as server:
+            with EmbeddedServer.acquire(being_made, options=_FAST_NOT_DURABLE) as server:
                 migrate_with_roles(server.conninfo)
             shutil.rmtree(being_made / "postgres" / "cluster" / "log")
             being_made.rename(base / "made")
@@ -143,7 +143,7 @@ def data_dir(made_data_dir: Path) -> Iterator[Path]:
 
 
 def copied(data_dir: Path, home: Path) -> Path:
-    """A copy of the data directory under this one, with the same owners."""
+    """Copy the data directory to `home`, with the same owners; returns the copy."""
     subprocess.run(["cp", "-a", data_dir, home / "data"], check=True)
     return home / "data"
 
@@ -181,7 +181,7 @@ async def database(conninfo: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(scope="module")
 def module_database_url(postgres: str, template_database: str) -> Iterator[str]:
-    """Its URL, as PULSE_DATABASE_URL takes it."""
+    """The URL of a migrated database of the module, as PULSE_DATABASE_URL takes it."""
     with cloned_database(postgres, template_database) as conninfo:
         yield url_of(conninfo)
 

@@ -1,4 +1,4 @@
-"""An invalid market calendar ends the start of every process that takes orders, with its line."""
+"""With an invalid market calendar no process starts; the error names the line of the file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The PG* variables do not affect the embedded server; for other servers they are libpq's."""
+"""PG* variables do not affect the embedded server; with a URL they mean what libpq documents."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from tests.support.processes import pulse, run_to_end, until, url_of
 
 PULSE = ("-m", "pulse.cli")
 MIGRATE = (*PULSE, "migrate")
-BESIDE_OPTIONS = ("PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGDATA")
+OTHER_VARIABLES = ("PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGDATA")
 NAMES = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
 
 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable that libpq reads has an invalid value."""
-    for name in (*NAMES, *BESIDE_OPTIONS):
+    for name in (*NAMES, *OTHER_VARIABLES):
         monkeypatch.setenv(name, "hostile")
 
 

@@ -82,7 +82,7 @@ def test_the_data_of_an_earlier_release_get_the_roles_at_the_start(tmp_path: Pat
         until(lambda: notices(process) == [], "no notice is left")
 
 
-def test_migrating_the_data_of_an_earlier_release_is_enough_for_a_start_without(
+def test_after_pulse_migrate_data_of_an_earlier_release_starts_with_migrate_false(
     tmp_path: Path,
 ) -> None:
     data_dir = tmp_path / "data"

@@ -126,7 +126,7 @@ def test_a_request_that_two_parsers_could_read_differently_is_400_and_ends_the_c
 
 
 @pytest.mark.parametrize("host", [b"localhost", b"evil.example"])
-def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
+def test_the_authority_of_an_absolute_target_counts_and_not_the_host_header(
     served: PulseProcess, host: bytes
 ) -> None:
     valid, hidden = order(), order()
@@ -199,7 +199,7 @@ def test_one_connection_cannot_fill_the_memory(served: PulseProcess, pieces: Pie
     before = most = process.memory_info().rss
     sent = 0
     with socket.create_connection(("127.0.0.1", served.port), timeout=1) as connection:
-        with contextlib.suppress(OSError):  # cut off, or nothing more is read: both are bounds
+        with contextlib.suppress(OSError):  # closed, or no longer read: both limit memory
             for piece in pieces():
                 connection.sendall(piece)
                 sent += len(piece)
@@ -213,7 +213,9 @@ def test_one_connection_cannot_fill_the_memory(served: PulseProcess, pieces: Pie
     assert most - before < MAX_GROWTH_BYTES
 
 
-def test_http2_without_the_key_of_this_machine_is_closed_like_http1(served: PulseProcess) -> None:
+def test_a_proxied_http2_request_without_a_token_is_forbidden_as_over_http1(
+    served: PulseProcess,
+) -> None:
     block = http2.head("GET", "/pulse/internal/hello", fields=[("x-forwarded-for", "127.0.0.1")])
     whole_head = http2.END_HEADERS | http2.END_STREAM
     request = http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0)

@@ -235,7 +235,7 @@ def test_with_service_tokens_every_address_is_allowed(
         assert hello.json() == {"message": "Hello from Pulse"}
 
 
-def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(
+def test_under_plain_uvicorn_a_request_with_a_proxys_header_is_not_local(
     tmp_path: Path, module_database_url: str
 ) -> None:
     """Uvicorn trusts X-Forwarded-For of a proxy on this machine, and would report 127.0.0.1."""

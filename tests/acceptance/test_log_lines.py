@@ -171,7 +171,7 @@ def test_request_lines_can_be_turned_off(
     assert "orders.split" in events
 
 
-def test_on_a_terminal_the_lines_are_text(tmp_path: Path, module_database_url: str) -> None:
+def test_in_the_console_format_the_lines_are_text(tmp_path: Path, module_database_url: str) -> None:
     settings = {"database_url": module_database_url, "log_format": "console"}
     with pulse(tmp_path, command=UP, **settings) as process:
         process.http.get("/internal/hello", headers={"X-Request-Id": "r-of-text"})

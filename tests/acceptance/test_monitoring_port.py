@@ -100,7 +100,7 @@ def test_a_port_in_use_is_one_message_and_exit_code_3(module_database_url: str) 
     ) in ended.stderr
 
 
-def test_metrics_are_answered_while_the_database_is_away(tmp_path: Path) -> None:
+def test_metrics_are_answered_while_the_database_is_unreachable(tmp_path: Path) -> None:
     url = f"postgresql://pulse@127.0.0.1:{free_port()}/pulse"
     with monitored(tmp_path, url) as (_, client):
         text = client.get("/metrics").text

@@ -135,7 +135,7 @@ def test_a_first_process_that_cannot_start_ends_the_group_with_code_3(tmp_path: 
 
 
 def blocks_hangup(pid: int) -> bool:
-    """Whether SIGHUP waits in this process."""
+    """Whether this process blocks SIGHUP, so that the signal stays pending."""
     status = Path(f"/proc/{pid}/status").read_text()
     (blocked,) = re.findall(r"^SigBlk:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return bool(int(blocked, 16) & 1 << (signal.SIGHUP - 1))
@@ -160,7 +160,7 @@ def test_a_member_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None
 
 
 def test_signals_during_the_start_leave_nothing_behind(tmp_path: Path) -> None:
-    """SIGHUP, a reload, as early as the command is imported; later SIGTERM."""
+    """SIGHUP (a reload) as soon as the command is imported, and SIGTERM later."""
     data_dir, log = tmp_path / "data", tmp_path / "err"
     with log.open("ab") as err:
         process = subprocess.Popen(

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(300)  # processes start one after the other
 
 @pytest.fixture(scope="module")
 def calendar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that every start of a process reads."""
+    """The market calendar, which each process reads when it starts."""
     file = tmp_path_factory.mktemp("calendar") / "calendar.json"
     shutil.copy(ROOT / "pulse" / "market_calendar" / "nse-bse.json", file)
     return file
@@ -241,7 +241,7 @@ def test_a_process_that_dies_at_once_is_restarted_until_it_starts(
     group.until_completed(placed["order_id"], START_SECONDS)
 
 
-def test_each_line_names_its_process(group: PulseGroup) -> None:
+def test_every_process_names_itself_in_its_lines(group: PulseGroup) -> None:
     lines = [json.loads(line) for line in group.logged.splitlines()]
     assert {line.get("process") for line in lines} - {None} == {*MEMBERS, "supervisor"}
 

@@ -13,7 +13,7 @@ from tests.support.database import migrate
 from tests.support.orders import fault, order
 from tests.support.processes import PulseProcess, pulse, until
 
-MAX_WARNINGS = 60  # a few for each loop in each of two spells, and none for each attempt
+MAX_WARNINGS = 60  # a few for each loop in each of two outages, not one for each attempt
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`uvicorn main:app --reload` watches files without polling, and stops the server."""
+"""`uvicorn main:app --reload` watches files without polling, and stops its embedded server."""
 
 import shutil
 from pathlib import Path

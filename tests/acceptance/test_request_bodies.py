@@ -81,7 +81,7 @@ def test_a_slow_body_is_refused_at_the_deadline(served: PulseProcess) -> None:
                 continue
         took = time.monotonic() - started
         connection.settimeout(20)
-        while piece := connection.recv(65_536):  # to the end, which Pulse makes
+        while piece := connection.recv(65_536):  # until Pulse closes the connection
             answer += piece
     refused(answers(answer)[0], 408, "REQUEST_TIMEOUT")
     assert took >= BODY_SECONDS * 0.9

@@ -113,7 +113,7 @@ def test_a_dead_server_is_restarted_and_orders_complete(tmp_path: Path, data_dir
 def worker_stopped_in_mid_work(
     tmp_path: Path, data_dir: Path, connection: Connection, **settings: object
 ) -> Iterator[PulseProcess]:
-    """A worker process that has claimed the pending order and is frozen before it settles it.
+    """A worker process that has claimed the pending order and is frozen before it splits the order.
 
     The order's row is locked while the worker starts, so that it is not claimed. Then the log is
     locked, so the worker gets as far as the claim and waits to read the order's stream.
@@ -173,7 +173,7 @@ def test_a_worker_frozen_beyond_the_timeout_changes_nothing_when_it_resumes(
             with workers_alone(tmp_path, data_dir=data_dir):
                 until(
                     lambda: api.order(order_id)["order_queue_status"] == "FAILED",
-                    "the order is given up",
+                    "the order times out",
                 )
                 until(lambda: claim(connection) is None, "its claim has ended")
             frozen.send_signal(signal.SIGCONT)
@@ -184,7 +184,7 @@ def test_a_worker_frozen_beyond_the_timeout_changes_nothing_when_it_resumes(
         assert claim(connection) is None
 
 
-def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data_dir: Path) -> None:
+def test_the_workers_of_two_processes_split_each_order_once(tmp_path: Path, data_dir: Path) -> None:
     with api_alone(tmp_path, data_dir=data_dir, release_slices="false") as api:
         order_ids = [placed(api, f"k{number}") for number in range(60)]
         with (

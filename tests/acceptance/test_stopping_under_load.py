@@ -1,6 +1,6 @@
-"""SIGTERM under load: every request in flight is answered, and accepted orders are stored.
+"""SIGTERM under load: every accepted order is stored, and no claim is left.
 
-The fault suite's `stops` does the same to each kind of single process.
+The fault suite's case `stops` does the same with each kind of process.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
         if "--processes" in command:
             until(lambda: "listens" in process.output, "all processes run")
         process.http.post("/internal/orders/batch", json=[order(**LONG) for _ in range(BACKLOG)])
-        if "--processes" in command:  # the workers are notified, and have further to go
+        if "--processes" in command:  # workers in other processes begin later
             until(lambda: 0 < pending_orders(conninfo) < BACKLOG, "the workers have begun")
         answers = await post_while_stopping(process, requests)
         await asyncio.to_thread(process.wait)
@@ -127,9 +127,9 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     assert set(accepted.values()) <= stored_ids(conninfo)
     with (
         pulse(tmp_path, **settings | {"command": UP}) as process,
-        psycopg.connect(conninfo, autocommit=True) as onlooker,
+        psycopg.connect(conninfo, autocommit=True) as observer,
     ):
-        until(lambda: counted_pending(onlooker) == 0, "the workers have gone on to the end", 100)
+        until(lambda: counted_pending(observer) == 0, "no order is pending", 100)
         until(lambda: are_completed(conninfo, [*accepted.values()]), "they are projected")
         for request in requests:
             status = (await asyncio.to_thread(process.post, request)).status_code

@@ -1,4 +1,4 @@
-"""Traces of real processes, received by a real collector."""
+"""Traces of real processes, received over OTLP."""
 
 import re
 from pathlib import Path

@@ -109,7 +109,7 @@ def below_a_root_path(
         yield process
 
 
-def test_a_root_path_is_no_part_of_a_call_and_the_access_log_names_whole_paths(
+def test_a_root_path_is_left_out_of_trace_sources_and_kept_in_the_access_log(
     below_a_root_path: PulseProcess,
 ) -> None:
     assert below_a_root_path.post(order()).status_code == 201

@@ -68,7 +68,9 @@ class ClusterDeployment(Deployment):
 
     def new_member(self, kind: Kind, settings: dict[str, Any], **options: Any) -> Member:
         """A process on the next host of this kind."""
-        assert not {name for name in options if options[name]}, "not for hosts"
+        assert not {name for name in options if options[name]}, (
+            "a member on a host takes no options"
+        )
         return HostedMember(kind, self.home, settings, self._free[kind].pop(0))
 
     def api_url(self) -> str:

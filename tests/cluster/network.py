@@ -16,7 +16,7 @@ PREFIX: Final = "pulse-cluster-"
 """The names of a cluster's namespaces begin with it. Those of earlier runs are removed at start."""
 
 NETWORK: Final = "198.18.44"
-"""A part of 198.18.0.0/15, which is reserved for tests between networks."""
+"""A part of 198.18.0.0/15, which is reserved for benchmarks of network devices (RFC 2544)."""
 
 CLIENT_ADDRESS: Final = f"{NETWORK}.1"
 """This machine's address in the network."""

@@ -68,7 +68,7 @@ class SplitMix64 {
     return z ^ (z >> 31n);
   }
 
-  /** A number from 0 to bound - 1; always takes exactly one from the stream. */
+  /** A number from 0 to bound - 1; always takes exactly one number from the stream. */
   below(bound) {
     return (this.next() * bound) >> 64n;
   }
@@ -123,7 +123,7 @@ function tradingParts({ sessions, t0 }) {
   });
 }
 
-/** D of the page: the duration, or 1 s less than the sessions if they are not longer. */
+/** D of the page: the duration; if the sessions are not longer, their length less 1 s. */
 function tradingDuration(input, duration) {
   if (input.sessions.length === 0) return duration;
   const available = sum(tradingParts(input).map(({ length }) => length));
@@ -312,7 +312,7 @@ function orderRefusals(order) {
 
 // ---------------------------------------------------------------------------- rules of a schedule
 
-/** Every rule but the first, in the order of the page's table, as a test of whole slices. */
+/** Every rule but the first, in the order of the page's table, as a test of well-formed slices. */
 const RULES = {
   slices_are_numbered: ({ numbers }, { n }) =>
     BigInt(numbers.length) === n && numbers.every((number, i) => number === BigInt(i + 1)),
@@ -432,7 +432,7 @@ function checkAcceptedOrder({ order, randomize, start_at: start, session_policy:
   ];
 }
 
-/** An empty split_config breaks one rule for two fields; the first of them is the one to name. */
+/** An order may break one rule for two fields, as an empty split_config does: the file names the first. */
 function checkInvalidOrder({ order, code, field }) {
   const refusals = orderRefusals(order);
   if (refusals.length === 0) return ['refusals: computed none'];

@@ -1,7 +1,7 @@
 """Conformance vectors: inputs and results that every implementation of a splitter must reproduce.
 
-The file depends only on this code, so `make vectors` writes the same file again. Its format and the
-algorithm are in docs/reference/conformance/README.md.
+The seeds are fixed, so `make vectors` writes the same files again. Their format and the algorithm
+are in docs/reference/conformance/README.md.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The alerts of deploy/prometheus: each fires on recorded series, and each has a runbook."""
+"""The alerts of deploy/prometheus: each fires on a test series, and each has a runbook."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ def test_the_files_are_valid(arguments: tuple[str, ...]) -> None:
     promtool(*arguments)
 
 
-def test_each_alert_fires_on_one_recorded_series_and_not_on_another() -> None:
+def test_each_alert_fires_on_one_test_series_and_not_on_another() -> None:
     promtool("test", "rules", "rules.test.yml")
     tested = (RULES / "rules.test.yml").read_text(encoding="utf-8")
     for alert in ALERTS:

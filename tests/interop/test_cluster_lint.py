@@ -1,4 +1,4 @@
-"""HAProxy and Patroni accept the files below deploy/, which a cluster runs."""
+"""HAProxy and Patroni accept their configuration files in deploy/."""
 
 import os
 import shutil

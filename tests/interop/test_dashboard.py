@@ -80,7 +80,7 @@ def test_the_rules_are_evaluated_and_no_alert_fires_while_all_is_well(asked: Pro
     assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
 
 
-def test_each_metric_that_is_used_exists(asked: Prometheus) -> None:
+def test_each_metric_of_the_dashboard_but_pulse_notices_exists(asked: Prometheus) -> None:
     names = set(asked.get("/api/v1/label/__name__/values"))
     for title, expression in EXPRESSIONS:
         used = {word for word in _words(expression) if word.startswith(("pulse_", "process_"))}

@@ -1,6 +1,6 @@
 """Linters of containers, compose files, Kubernetes and systemd accept the files below deploy/.
 
-`make release-check` installs the linters, but for systemd-analyze and kubectl.
+`make release-check` installs the linters, except for systemd-analyze and kubectl.
 """
 
 import os

@@ -126,7 +126,7 @@ def check(program: Path, pack: Path, key: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_an_export_that_is_stopped_leaves_no_file(
+def test_an_export_that_is_stopped_leaves_no_partial_file(
     up: PulseProcess, data_dir: Path, tmp_path: Path
 ) -> None:
     since = datetime.now(UTC)

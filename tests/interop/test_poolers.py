@@ -54,11 +54,11 @@ async def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
 @contextmanager
 def busy(address: str) -> Iterator[None]:
     """Other clients of the pooler, each of which runs one statement after the other."""
-    idle = threading.Event()
+    stopped = threading.Event()
 
     def ask() -> None:
         with psycopg.connect(address, autocommit=True, prepare_threshold=None) as connection:
-            while not idle.is_set():
+            while not stopped.is_set():
                 connection.execute("SELECT 1")
 
     clients = [threading.Thread(target=ask) for _ in range(6)]
@@ -67,13 +67,13 @@ def busy(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        idle.set()
+        stopped.set()
         for client in clients:
             client.join()
 
 
 @pytest.mark.parametrize("round_robin", [0, 1])
-async def test_the_same_connection_is_recognised_among_other_clients(
+async def test_shared_sessions_are_found_while_other_clients_are_busy(
     conninfo: str, round_robin: int
 ) -> None:
     with (

@@ -101,7 +101,7 @@ def test_public_callers_reach_only_the_gateway(public: httpx.Client, proxy: Ngin
         (answer,) = answers(send_raw(proxy.public_port, raw))
         assert (raw_path, answer.status) == (raw_path, 404)
         assert b"NOT_FOUND" in answer.body
-        assert "x-trace-source" not in answer.headers, "Pulse never saw it"
+        assert "x-trace-source" not in answer.headers, "it did not reach Pulse"
 
 
 def test_a_service_needs_its_token_whatever_its_forwarding_headers_are(
@@ -126,7 +126,7 @@ def test_the_console_is_served_to_services_only(services: httpx.Client) -> None:
     assert services.get("/consoles").status_code == 404
 
 
-def test_without_service_tokens_no_internal_call_is_proxied(
+def test_without_service_tokens_a_proxied_internal_call_is_refused(
     module_database_url: str, tmp_path: Path
 ) -> None:
     home = tmp_path / "closed"
@@ -150,7 +150,7 @@ def test_a_public_caller_cannot_act_on_behalf_of_another(public: httpx.Client) -
     assert (first.status_code, first.json()) == (202, again.json())
 
 
-def test_bodies_too_large_are_refused_at_once(public: httpx.Client, services: httpx.Client) -> None:
+def test_bodies_too_large_are_refused(public: httpx.Client, services: httpx.Client) -> None:
     large = b" " * (MAX_BYTES + 1)
     json_type = {"content-type": "application/json"}
     answer = public.post("/gapi/api/orders", content=large, headers=json_type)
@@ -192,8 +192,8 @@ def test_a_slow_request_head_is_ended_and_never_reaches_pulse(proxy: Nginx) -> N
 def test_while_pulse_is_down_the_proxy_answers_with_the_error_schema(
     tmp_path: Path, signer: Signer
 ) -> None:
-    with nginx(tmp_path, pulse_port=1) as lonely:
-        url = f"http://127.0.0.1:{lonely.public_port}/gapi/api/orders"
+    with nginx(tmp_path, pulse_port=1) as proxy:
+        url = f"http://127.0.0.1:{proxy.public_port}/gapi/api/orders"
         headers = {"authorization": f"Bearer {signer.token()}", "x-trace-id": "t-away"}
         answer = httpx.post(url, json=order(), headers=headers, trust_env=False)
         refused(answer, 503, "UNAVAILABLE")

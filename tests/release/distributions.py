@@ -46,7 +46,7 @@ def check(wheel: Path) -> None:
 
 
 def check_files(names: set[str]) -> None:
-    """Check that a wheel's files (`names`) are exactly those that git has below pulse/."""
+    """Check that a wheel's files (`names`) are those that git has below pulse/, and the commit."""
     known = set(run("git", "ls-files", "pulse").splitlines()) | {_COMMIT}
     if missing := known - names:
         raise CheckFailed(f"not in the wheel: {', '.join(sorted(missing))}")

@@ -6,7 +6,7 @@ The headless shell is Chromium without windows: a page costs a third of the CPU 
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -56,8 +56,6 @@ _RUN_AXE: Final = """async options => {
     return found.violations;
 }"""
 
-NewPage = Callable[..., Page]
-
 
 def require_chromium() -> str:
     """The path of Chromium. Without one the test is skipped; in CI it fails."""
@@ -71,7 +69,7 @@ def require_chromium() -> str:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A running browser. Its loop stays in this thread, so the scope of a fixture is a module."""
+    """A running browser. Playwright's event loop stays in this thread: use it once per module."""
     path = require_chromium()
     arguments = [*_ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
@@ -147,7 +145,7 @@ def serious_findings(page: Page) -> list[str]:
     page.evaluate(AXE_SCRIPT)
     found = []
     for theme, options in _RULES_IN_THEMES.items():
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # no colour between two
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # no transition
         violations = page.evaluate(_RUN_AXE, options)
         found += [
             f"{theme}: {violation['id']} ({violation['impact']}): {violation['help']}: "

@@ -79,7 +79,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve on uvicorn, as Pulse does; yields the URL. It does not wait for open streams."""
+    """Serve on uvicorn, as Pulse does; yields the URL. A stop waits 1 s for open streams."""
     fix_uvicorn()
     port = free_port()
     config = uvicorn.Config(
@@ -139,7 +139,7 @@ _UNLIMITED = httpx.Limits(max_connections=None)
 
 
 async def collect(messages: AsyncIterator[Message], count: int) -> list[Message]:
-    """The next events of the log, that many; other messages are skipped."""
+    """The next `count` events of the log; other messages are skipped."""
     found: list[Message] = []
     async for message in messages:
         if not message.kind:

@@ -1,4 +1,4 @@
-"""The modules that forked processes need. The process that forks them imports them once.
+"""Imports the modules that forked processes need, once, in the process that forks them.
 
 The garbage collector ignores the imported objects from then on: a collection in each forked process
 would traverse them, and copy the memory pages that they are in.

@@ -109,7 +109,7 @@ async def gateway_before(
 
 @dataclass
 class FakePulse:
-    """An API that accepts every order of the gateway, after it has given the `answers` in order."""
+    """An API that first gives the `answers`, in order, and then accepts every order."""
 
     requests: list[httpx.Request] = field(default_factory=list)
     answers: list[httpx.Response | Exception] = field(default_factory=list)

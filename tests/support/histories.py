@@ -221,7 +221,7 @@ def _cancelled(draw: st.DrawFn, order: Order) -> Event:
 
 
 def _command(choice: int, order: Order, now: datetime, max_delay_seconds: float) -> Command:
-    """A command for this order; most choices do something."""
+    """A command for this order; most choices cause an event."""
     claim = Claim(worker="worker-1", claimed_at=now, first_claimed_at=now)
     match choice:
         case 7:

@@ -170,7 +170,7 @@ async def unlock(connection: Connection) -> None:
 
 
 async def terminate(database: Database, role: str) -> int:
-    """Terminate every backend of that role in this database; returns their number."""
+    """Terminate every backend whose application name has that role; returns their number."""
     terminated = await fetch_as_owner(
         database,
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -183,7 +183,7 @@ async def terminate(database: Database, role: str) -> int:
 async def until_waiting_for_lock(
     database: Database, role: str = "appender", count: int = 1
 ) -> None:
-    """Wait until that many connections of the role wait for a lock."""
+    """Wait until `count` connections whose application name has the role wait for a lock."""
 
     async def waiting() -> bool:
         rows = await fetch_as_owner(

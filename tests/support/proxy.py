@@ -16,12 +16,12 @@ _BROKEN = (OSError, EOFError, RuntimeError)
 class Fault:
     """A fault of one statement.
 
-    `request_bytes`: only these bytes of it reach the server, then the connection is cut.
-    `reply_bytes`: the server executes it, and only these bytes of the reply reach the client
+    `request_bytes`: only this many bytes of it reach the server, then the connection is cut.
+    `reply_bytes`: the server executes it, and only this many bytes of the reply reach the client
     before the connection is cut.
     `silent`: the server executes it, the reply is dropped, the connection stays open.
     `client_only`: the client is cut off immediately; the server executes the statement.
-    `hold`: the statement is delayed until this event is set. `held` is set during the delay.
+    `hold`: the statement is delayed until this event is set. `held` is set when the delay begins.
     """
 
     request_bytes: int | None = None

@@ -7,7 +7,7 @@ from typing import Final
 from tests.support.processes import ROOT
 
 REFERENCE: Final = (ROOT / "tests/release/released.txt").read_text(encoding="ascii").strip()
-"""The commit or tag of that release, changed when one is made (docs/how-to/check-a-change.md).
+"""The commit or tag of that release, changed at each release (docs/how-to/check-a-change.md).
 
 Until 0.2.0 has a tag it is a commit of version 0.1.0 whose newest revision is 15: the oldest code
 that revision 16 admits, so that the schema is newer than it.

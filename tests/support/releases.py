@@ -31,8 +31,8 @@ def check_release_times(
 ) -> None:
     """Check that each slice is released in its time, and expires after it, in this history.
 
-    Slices planned a second apart, one after the other, must be released a second apart, or a tenth
-    of a second less than planned.
+    Neighbours that are planned at least a second apart must be released at least a second apart, or
+    at most a tenth of a second closer than planned.
     """
     events = tuple(history)
     limits, released = limits_of(slices, max_delay_seconds), release_times(events)

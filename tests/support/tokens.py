@@ -48,7 +48,7 @@ class Signer:
 
     @property
     def process_settings(self) -> dict[str, object]:
-        """The same as settings of a process, without the rate limit; for HS256 only."""
+        """The same for a process, with its default rate limit; for HS256 only."""
         return {"jwt_secret": self.key, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
 
     def token(

@@ -33,7 +33,7 @@ class FakeSource:
             gate.set()
 
 
-async def settled() -> None:
+async def run_ready_tasks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -43,7 +43,7 @@ async def test_callers_at_once_share_a_query_and_each_has_its_own_answer() -> No
     source.values = {"a": 1, "b": 2}
     loader = BatchLoader(source.fetch)
     asking = [asyncio.ensure_future(loader.get(key)) for key in ("a", "b", "a", "c")]
-    await settled()
+    await run_ready_tasks()
     source.release()
     assert await asyncio.gather(*asking) == [1, 2, 1, None]
     assert sorted(chain(*source.asked)) == ["a", "b", "c"]
@@ -53,10 +53,10 @@ async def test_no_caller_shares_a_query_that_had_begun_before_the_call() -> None
     source = FakeSource()
     loader = BatchLoader(source.fetch)
     early = asyncio.ensure_future(loader.get("a"))
-    await settled()
+    await run_ready_tasks()
     source.values["a"] = 1
     late = asyncio.ensure_future(loader.get("a"))
-    await settled()
+    await run_ready_tasks()
     source.release()
     assert (await early, await late) == (None, 1)
 
@@ -67,10 +67,10 @@ async def test_three_queries_run_at_once_and_the_other_keys_share_the_next() -> 
     asking = []
     for number in range(20):
         asking.append(asyncio.ensure_future(loader.get(str(number))))
-        await settled()
+        await run_ready_tasks()
     assert len(source.asked) == 3
     source.release()
-    await settled()
+    await run_ready_tasks()
     source.release()
     await asyncio.gather(*asking)
     assert len(source.asked) == 4
@@ -82,13 +82,13 @@ async def test_an_error_is_raised_to_all_callers_of_its_query_and_to_none_after(
     source.fails = True
     loader = BatchLoader(source.fetch)
     asking = [asyncio.ensure_future(loader.get(key)) for key in ("a", "b")]
-    await settled()
+    await run_ready_tasks()
     source.release()
     outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 2
     source.fails, source.values = False, {"a": 1}
     again = asyncio.ensure_future(loader.get("a"))
-    await settled()
+    await run_ready_tasks()
     source.release()
     assert await again == 1
 
@@ -98,9 +98,9 @@ async def test_a_cancelled_caller_leaves_the_answer_to_the_others() -> None:
     source.values = {"a": 1}
     loader = BatchLoader(source.fetch)
     first, second = (asyncio.ensure_future(loader.get("a")) for _ in range(2))
-    await settled()
+    await run_ready_tasks()
     first.cancel()
-    await settled()
+    await run_ready_tasks()
     source.release()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -114,14 +114,14 @@ async def test_a_call_at_any_turn_after_a_query_ends_is_answered(turns: int) -> 
     asking = []
     for key in ("a", "b", "c"):
         asking.append(asyncio.ensure_future(loader.get(key)))
-        await settled()
+        await run_ready_tasks()
     source.release()
     for _ in range(turns):
         await asyncio.sleep(0)
     late = asyncio.ensure_future(loader.get("d"))
-    await settled()
+    await run_ready_tasks()
     source.release()
-    await settled()
+    await run_ready_tasks()
     source.release()
     assert await asyncio.wait_for(late, 5) is None
     assert len(await asyncio.gather(*asking)) == 3
@@ -134,16 +134,16 @@ async def test_queries_that_hang_are_abandoned_and_others_take_their_place() -> 
     hanging = []
     for key in ("a", "b", "c"):
         hanging.append(asyncio.ensure_future(loader.get(key)))
-        await settled()
+        await run_ready_tasks()
     waiting = asyncio.ensure_future(loader.get("d"))
     outcomes = await asyncio.gather(*hanging, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
-    await settled()
+    await run_ready_tasks()
     assert source.asked[3:] == [["d"]]
     source.values = {"d": 1, "e": 2}
     source.released[3].set()
     assert await waiting is None  # it was read when its query began
     after = asyncio.ensure_future(loader.get("e"))
-    await settled()
+    await run_ready_tasks()
     source.release()
     assert await after == 2

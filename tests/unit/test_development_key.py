@@ -35,7 +35,7 @@ def test_the_key_is_created_once_and_found_again(tmp_path: Path) -> None:
     assert made(tmp_path / "b").jwt_secret != first.jwt_secret
 
 
-def test_only_its_user_reads_it_whatever_the_umask(tmp_path: Path) -> None:
+def test_only_its_user_can_read_the_key_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         made(tmp_path / "data")

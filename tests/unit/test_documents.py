@@ -38,10 +38,10 @@ from tests.support.processes import ROOT
 DOCUMENTS = {"api": documents.API, "gateway": documents.GATEWAY}
 EVENTS = (*(event_type.__name__ for event_type in EVENT_TYPES), "OtherEvent")
 CREATED_V1: Final = state_of_version_1(order_created())
-MetricDescription = tuple[str, str, dict[str, Any]]
+Operation = tuple[str, str, dict[str, Any]]
 
 
-def operations(document: dict[str, Any]) -> Iterator[MetricDescription]:
+def operations(document: dict[str, Any]) -> Iterator[Operation]:
     for path, methods in document["paths"].items():
         for method, described in methods.items():
             yield method.upper(), path, described
@@ -156,7 +156,7 @@ def test_no_schema_is_named_as_one_of_its_properties(document: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_no_property_of_a_request_has_a_default_or_is_required_though_the_code_has_one(
+def test_no_property_has_a_default_and_those_that_the_code_requires_are_required(
     document: dict[str, Any],
 ) -> None:
     """openapi-typescript makes a property required that has a `default`."""
@@ -243,7 +243,7 @@ def _has_schema(value: Any, name: str) -> bool:
     return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
 
 
-def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:
+def test_the_document_and_the_page_explain_how_to_read_the_log_to_its_end() -> None:
     described = DOCUMENTS["api"]["paths"]["/internal/events"]["get"]["description"]
     page = (ROOT / "docs" / "how-to" / "follow-the-log.md").read_text()
     for text in (described, page):

@@ -53,7 +53,7 @@ async def test_without_an_endpoint_or_turned_off_nothing_is_imported_or_logged(
 
 
 @pytest.mark.parametrize("exporter", ["none", "NONE", "console"])
-async def test_another_exporter_turns_it_off(
+async def test_another_exporter_turns_traces_off(
     exporter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENDPOINTS[0], "http://127.0.0.1:9")

@@ -36,7 +36,8 @@ def test_another_missing_setting_shows_that_the_server_is_not_postgres() -> None
     assert unfit.value.is_permanent
 
 
-def test_functions_are_never_looked_up_among_temporary_objects() -> None:
+def test_temporary_objects_may_come_before_pg_catalog() -> None:
+    """Postgres never looks up functions among them."""
     require_fit({**FIT, "schemas": "pg_temp_3,pg_catalog,public"}, NEEDED)
 
 

@@ -43,7 +43,7 @@ def faults_of(**environment: str) -> tuple[str, ...]:
     return refused.value.faults
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_the_defaults_are_the_documented_ones() -> None:
     settings = Settings.from_environment({})
     assert settings == Settings()
     assert settings.database_url is None

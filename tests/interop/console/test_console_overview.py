@@ -21,8 +21,8 @@ from tests.support.processes import PulseProcess, pulse, until
 HOSTILE = "stop <b>\u202etrading</b> \x85&amp;"
 
 
-def events_of_an_hour(now: datetime) -> list[tuple[datetime, Event]]:
-    """Orders of the last 50 minutes, more and fewer, each split and released in full."""
+def events_of_50_minutes(now: datetime) -> list[tuple[datetime, Event]]:
+    """Orders of the last 50 minutes, a varying number in each, all split and released in full."""
     events: list[tuple[datetime, Event]] = []
     for minute in range(50):
         start = now - timedelta(minutes=50 - minute, seconds=-now.second)
@@ -46,8 +46,8 @@ def events_of_an_hour(now: datetime) -> list[tuple[datetime, Event]]:
 
 
 @pytest.fixture(scope="module")
-def busy_hour(module_database_url: str) -> None:
-    """A log with an hour of orders that no process has projected yet."""
+def busy_log(module_database_url: str) -> None:
+    """A log with the orders of 50 minutes, which no process has projected yet."""
     with psycopg.connect(module_database_url) as owner, owner.cursor() as cursor:
         rows = [
             (
@@ -58,7 +58,7 @@ def busy_hour(module_database_url: str) -> None:
                 position,
                 at,
             )
-            for position, (at, event) in enumerate(events_of_an_hour(datetime.now(UTC)), start=1)
+            for position, (at, event) in enumerate(events_of_50_minutes(datetime.now(UTC)), start=1)
             for record in stored([event])
         ]
         cursor.executemany(
@@ -74,10 +74,10 @@ def busy_hour(module_database_url: str) -> None:
 
 @pytest.fixture(scope="module")
 def console(
-    busy_hour: None, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+    busy_log: None, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseProcess]:
-    """A Pulse process without service tokens that has projected that hour."""
-    del busy_hour
+    """A Pulse process without service tokens that has projected those orders."""
+    del busy_log
     require_chromium()
     with pulse(tmp_path_factory.mktemp("console"), database_url=module_database_url) as process:
 

@@ -92,7 +92,7 @@ def _at_work(console: PulseProcess, module_database_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_at_work_is_small_and_accessible_and_shows_hostile_text_as_text(
+def test_a_page_with_rows_is_small_and_accessible_and_shows_hostile_text_as_text(
     page: Page, path: str
 ) -> None:
     sizes: dict[str, int] = {}
@@ -143,7 +143,9 @@ def test_failed_says_why_and_what_to_do_and_filters_by_reason(page: Page) -> Non
     expect(page.locator("details[open] pre")).to_contain_text('"state_hex"')
 
 
-def test_the_log_answers_whether_it_can_be_trusted(console: PulseProcess, page: Page) -> None:
+def test_the_log_page_says_whether_the_log_is_sealed_and_filters_events(
+    console: PulseProcess, page: Page
+) -> None:
     page.goto("/console/log")
     verdict = page.locator(".verdict")
     expect(verdict).to_have_text("Sealed, and the signature is valid for the key of this process.")

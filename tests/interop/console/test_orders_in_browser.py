@@ -80,7 +80,7 @@ def keys_on(page: Page) -> list[str]:
     return page.locator("tbody .key").all_inner_texts()
 
 
-def test_filters_are_the_url_and_can_be_removed(page: Page, console: PulseProcess) -> None:
+def test_filters_are_in_the_url_and_can_be_removed(page: Page, console: PulseProcess) -> None:
     name = uuid4().hex[:8]
     place(console, f"{name}-tcs", instrument="NSE:TCS")
     place(console, f"{name}-mm", instrument="NSE:M&M")
@@ -232,7 +232,9 @@ def test_versions_are_stepped_through(page: Page, record: Record) -> None:
     expect(steps).to_have_count(4)
 
 
-def test_a_moment_is_chosen_with_a_form(page: Page, pages: Pages, record: Record) -> None:
+def test_a_future_as_of_time_is_refused_with_a_message(
+    page: Page, pages: Pages, record: Record
+) -> None:
     pages.expect_problem("400")
     created = record(slices_released)
     page.goto(f"{LIST}/{created.originator_id}")
@@ -303,7 +305,7 @@ def test_an_order_can_be_read_and_cancelled_without_scripts(pages: Pages, record
     expect(page.locator(".slice-cancelled.slice")).to_have_count(5)
 
 
-def test_an_unknown_order_is_a_page(page: Page, pages: Pages) -> None:
+def test_an_unknown_order_has_a_page_that_says_so(page: Page, pages: Pages) -> None:
     pages.expect_problem("404")
     page.goto(f"{LIST}/{uuid4()}")
     expect(page.locator("main")).to_contain_text("order has this id")

@@ -78,7 +78,7 @@ SCHEDULED = slices_scheduled(CREATED)
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, msgspec.Struct) else "",
 )
-def test_the_summary_of_an_event_names_its_author(event: Event, actor: str, summary: str) -> None:
+def test_an_event_has_its_summary_and_its_author(event: Event, actor: str, summary: str) -> None:
     row = event_row(entry_of(event), whole=True)
     assert summary in row.summary
     assert row.actor

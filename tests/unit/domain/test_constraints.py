@@ -1,4 +1,4 @@
-"""What a constraint expects, in words, beyond what an order request shows."""
+"""What a constraint expects, in words, also of kinds that no order request has."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -42,7 +42,7 @@ def test_a_constraint_is_put_in_words(field: str, expected: str) -> None:
     assert expected_of(field, Example) == expected
 
 
-def test_a_constraint_without_words_is_a_mistake_of_its_author() -> None:
+def test_a_constraint_that_cannot_be_put_in_words_raises_type_error() -> None:
     with pytest.raises(TypeError, match="FloatType"):
         expected_of("ratio", Example)
 

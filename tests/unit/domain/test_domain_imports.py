@@ -1,4 +1,4 @@
-"""The domain is pure: importing it loads the standard library, msgspec and itself, and no more."""
+"""The domain is pure: importing it loads only the standard library, msgspec and pulse.errors."""
 
 import json
 import subprocess
@@ -26,14 +26,14 @@ def modules_loaded_by_the_domain() -> list[str]:
     return loaded
 
 
-def test_importing_the_domain_loads_only_the_standard_library_msgspec_and_itself() -> None:
+def test_importing_the_domain_loads_only_the_standard_library_msgspec_and_pulse() -> None:
     loaded = modules_loaded_by_the_domain()
     assert "pulse.domain.orders" in loaded
     allowed = {*sys.stdlib_module_names, "pulse"}
     assert [name for name in loaded if name.partition(".")[0] not in allowed] == []
 
 
-def test_importing_the_domain_loads_no_other_package_of_pulse() -> None:
+def test_importing_the_domain_loads_nothing_else_of_pulse_but_its_errors() -> None:
     own = [name for name in modules_loaded_by_the_domain() if name.startswith("pulse.")]
     others = [n for n in own if n != "pulse.errors" and not n.startswith("pulse.domain")]
     assert others == []

@@ -261,7 +261,7 @@ def test_without_an_outage_every_slice_is_released_at_its_time(
 
 
 @given(split_orders(), st.sampled_from(DELAYS), st.data())
-def test_after_an_outage_only_slices_that_expired_in_it_are_lost_without_a_burst(
+def test_after_an_outage_only_slices_whose_time_ended_in_it_expire_and_no_burst_follows(
     history: tuple[Event, ...], max_delay_seconds: float, data: st.DataObject
 ) -> None:
     order = whole(history)

@@ -65,7 +65,7 @@ def too_late(history: tuple[Event, ...]) -> Event:
 
 @st.composite
 def outcomes(draw: st.DrawFn) -> tuple[OrderCreated, Event]:
-    """A creation and one of the three outcomes that may follow it."""
+    """A creation, and an outcome other than a cancellation."""
     created, outcome = draw(st.one_of(histories("COMPLETED"), histories("FAILED")))
     assert isinstance(created, OrderCreated)
     return created, draw(st.sampled_from((outcome, too_late((created,)))))

@@ -206,11 +206,11 @@ class OrderLife(RuleBasedStateMachine):
         return self._decide(split_it, id_of(command), at_once=at_once)
 
     @rule(target=decisions, command=placements, at_once=AT_ONCE)
-    def the_monitor_gives_up(self, command: PlaceOrder, *, at_once: bool) -> object:
+    def the_monitor_times_an_order_out(self, command: PlaceOrder, *, at_once: bool) -> object:
         claim = self.claims.get(id_of(command))
         if claim is None or self.now - claim.first_claimed_at <= timedelta(seconds=TIMEOUT_SECONDS):
             return multiple()
-        give_up = TimeOutOrder(
+        time_out = TimeOutOrder(
             claim=claim,
             timeout_seconds=TIMEOUT_SECONDS,
             detected_by="monitor-1",
@@ -218,7 +218,7 @@ class OrderLife(RuleBasedStateMachine):
             request_id="r-2",
             recorded_by=AUTHOR,
         )
-        return self._decide(give_up, id_of(command), at_once=at_once)
+        return self._decide(time_out, id_of(command), at_once=at_once)
 
     # Releasers
 

@@ -1,6 +1,6 @@
 """The laws of an order request: what keeps every rule is accepted, anything else is refused.
 
-The rules are written here again from the contract, as one predicate over arbitrary JSON.
+The rules are written here again, as one predicate over arbitrary JSON.
 """
 
 import json
@@ -34,7 +34,7 @@ def is_whole(value: object, least: int, most: int) -> bool:
 
 
 def keeps_every_rule(body: dict[str, Any]) -> bool:
-    """The contract's table, written again without its error codes."""
+    """The rules of every field, without their error codes."""
     config = body.get("split_config")
     if not isinstance(config, dict):
         return False

@@ -37,7 +37,7 @@ CODES = {
     "split_config.duration_minutes": "INVALID_SPLIT_CONFIG",
     "split_config.randomize": "INVALID_SPLIT_CONFIG",
 }
-"""The contract's table, written again."""
+"""The error code of each field."""
 
 JSON_TYPES = {
     "null": "null",
@@ -104,7 +104,7 @@ def assert_accepted(field: str, value: object) -> None:
 # Whole requests
 
 
-def test_the_contracts_own_example_is_accepted() -> None:
+def test_a_good_request_is_accepted() -> None:
     assert msgspec.structs.asdict(parsed(GOOD)) == GOOD | {
         "split_config": SplitConfigRequest(num_splits=5, duration_minutes=60, randomize=True)
     }
@@ -285,7 +285,7 @@ def test_a_stored_order_that_breaks_a_rule_of_every_release_is_refused(
     "instrument",
     ["NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325", "NSE:A", "BSE:" + "A" * 46],
 )
-def test_a_real_instrument_is_accepted(instrument: str) -> None:
+def test_a_valid_instrument_is_accepted(instrument: str) -> None:
     assert_accepted("instrument", instrument)
     assert len(instrument) <= 50
 
@@ -375,21 +375,21 @@ def test_as_many_shares_as_slices_are_enough(num_splits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "most", "range_told"),
+    ("name", "least", "most", "expected"),
     [
         ("num_splits", 2, 100, "a whole number from 2 to 100"),
         ("duration_minutes", 1, 1440, "a whole number from 1 to 1,440"),
     ],
 )
 def test_a_number_of_split_config_lies_within_its_range(
-    name: str, least: int, most: int, range_told: str
+    name: str, least: int, most: int, expected: str
 ) -> None:
     field = f"split_config.{name}"
     for value in (least, least + 1, most - 1, most):
         assert_accepted(field, value)
     for value in (least - 1, 0, -least, most + 1, 10**30):
         assert_refused(field, value, "is out of range")
-        assert refusal_of(with_field(field, value)).expected == range_told
+        assert refusal_of(with_field(field, value)).expected == expected
 
 
 @pytest.mark.parametrize("randomize", [True, False])

@@ -211,7 +211,7 @@ def test_long_after_the_window_all_slices_expire_in_one_event() -> None:
     given_events(*history).when(release(86_400)).then(expiry_of(history, (1, 2, 3), 86_400))
 
 
-def test_an_expiry_does_not_keep_back_the_slices_that_follow() -> None:
+def test_an_expiry_does_not_delay_the_slices_that_follow() -> None:
     history = expired(*planned(0, 2, 4), at=2)
     given_events(*history).when(release(2)).then(release_of(history, (2,), 2))
 
@@ -269,7 +269,7 @@ def test_a_slice_is_due_at_its_time_or_after_the_distance() -> None:
 
 
 def test_slices_planned_a_second_apart_are_all_released_though_each_is_a_little_late() -> None:
-    """Without the catch-up, 61 slices of a minute would be one second late in the end."""
+    """Without the catch-up, the delays of all slices would add up until slices expire."""
     history = planned(*range(100))
     order = fold(history)
     while order is not None and (due := order.due_at) is not None:

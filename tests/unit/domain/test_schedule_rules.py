@@ -210,8 +210,8 @@ def test_no_slices_at_all_are_found_without_a_crash(terms: SplitTerms) -> None:
 
 
 def test_every_breach_of_every_rule_is_reported_with_the_rules_name() -> None:
-    wreck = schedule((0, 20, 21, 20, 20), (1, 15, 14, 45, 61), (2, 3, 4, 5, 6))
-    found = broken_rules(EVEN, wreck)
+    broken = schedule((0, 20, 21, 20, 20), (1, 15, 14, 45, 61), (2, 3, 4, 5, 6))
+    found = broken_rules(EVEN, broken)
     _, *rules_of_numbers, of_sessions = (rule.__name__ for rule in SCHEDULE_RULES)
     assert of_sessions == "slices_are_in_sessions"
     assert list(dict.fromkeys(breach.rule for breach in found)) == rules_of_numbers
@@ -314,7 +314,7 @@ def test_a_function_without_a_docstring_has_no_sentence() -> None:
 
 
 @given(split_terms(), st.data())
-def test_one_share_moved_out_of_a_schedule_is_always_found(
+def test_one_share_too_many_or_too_few_is_always_found(
     terms: SplitTerms, data: st.DataObject
 ) -> None:
     slices = list(split(terms, 1))

@@ -37,7 +37,7 @@ def schedule_of(terms: SplitTerms) -> tuple[Slice, ...]:
 
 
 def offsets_of(terms: SplitTerms, slices: tuple[Slice, ...]) -> list[Fraction]:
-    """Exact microseconds from the order's creation, counted by days, seconds and microseconds."""
+    """Exact microseconds from the window's start, counted by days, seconds and microseconds."""
     gaps = [s.scheduled_at - terms.starts_at for s in slices]
     return [Fraction((g.days * 86_400 + g.seconds) * 1_000_000 + g.microseconds) for g in gaps]
 
@@ -104,7 +104,7 @@ def test_even_times_are_evenly_spaced_to_the_microsecond(terms: SplitTerms) -> N
 
 
 @given(split_terms())
-def test_the_first_slice_is_at_creation_and_the_last_at_the_windows_end(terms: SplitTerms) -> None:
+def test_the_first_slice_is_at_the_windows_start_and_the_last_at_its_end(terms: SplitTerms) -> None:
     slices = schedule_of(terms)
     assert slices[0].scheduled_at == terms.starts_at
     assert slices[-1].scheduled_at == terms.starts_at + timedelta(minutes=terms.duration_minutes)
@@ -189,7 +189,7 @@ def test_version_one_is_split_v1_for_ever() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 3, -1])
-def test_an_unknown_splitter_version_is_left_to_newer_code(version: int) -> None:
+def test_an_unknown_splitter_version_is_refused(version: int) -> None:
     terms = SplitTerms(
         total_quantity=2,
         num_splits=2,

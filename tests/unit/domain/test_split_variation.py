@@ -1,9 +1,8 @@
 """Randomised schedules truly vary, and no position is biased.
 
 The laws are `pulse.testing.SPLITTER_LAWS`. The seeds are fixed, so each test gives the same answer
-at every run; each threshold has its false alarm rate next to it: how often fresh seeds would break
-it if the splitter were perfect. Planted favourites show the power: what such a sample must find, it
-finds.
+at every run. Each threshold has its false alarm rate next to it: how often other seeds would break
+it although the splitter is unbiased. Planted biases show that a bias of the stated size is found.
 """
 
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ ORDERS = (
     *((100, 2), (150, 3), (253, 5), (10_000, 10), (999_999_937, 7), (1_025, 20)),
     *((3, 2), (7, 5), (26, 10), (99, 20)),
 )
-"""Averages from 50 on, where there is room to vary; and so few shares that rounding rules."""
+"""Averages from 50 on, where there is room to vary; and averages where rounding dominates."""
 
 
 @cache
@@ -76,7 +75,7 @@ def test_a_hundred_slices_keep_every_law(total_quantity: int) -> None:
 
 
 def biased(place: int, shares: int = 0, microseconds: int = 0) -> Sample:
-    """The sample of 10,000 shares in 10 slices, but for one position: it has more, or is late."""
+    """The sample of 10,000 shares in 10 slices, with one position that has more or is late."""
     fair = sample(10_000, 10)
     quantities, offsets = list(fair.quantities), list(fair.offsets)
     quantities[place] = tuple(quantity + shares for quantity in quantities[place])
@@ -129,7 +128,7 @@ def with_scaled_deviations(
 def test_a_position_with_the_right_average_and_another_variance_is_found(
     place: int, by: float
 ) -> None:
-    """A quarter more or a fifth less than the others, though its mean and bounds are right."""
+    """Its deviations are a fifth smaller or a quarter larger than those of the others."""
     fair = sample(10_000, 10)
     unlike = with_scaled_deviations(fair.quantities, place, fair.average, by)
     (found,) = every_position_is_alike(Sample(fair.terms, unlike, fair.offsets))

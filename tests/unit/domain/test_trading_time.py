@@ -41,7 +41,7 @@ OPEN = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 
 
 def in_trading_time(terms: SplitTerms) -> SplitTerms:
-    """The same terms without sessions, with a start that makes offsets readable."""
+    """The same terms without sessions."""
     return msgspec.structs.replace(terms, sessions=())
 
 
@@ -159,7 +159,7 @@ def test_an_offset_on_a_close_belongs_to_the_next_open(offset: int, expected: da
     assert TERMS.offset_of(expected) == offset
 
 
-def test_no_time_is_after_the_last_session() -> None:
+def test_an_offset_after_the_last_session_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^the sessions end before this offset$"):
         time_at(TWO_DAYS, TERMS.starts_at, 7 * HOUR)
 

@@ -156,7 +156,7 @@ def test_an_earlier_or_later_start_is_refused(start_at: datetime, problem: str) 
     assert caught.value.expected == "a time from now to 30 days ahead"
 
 
-def test_a_start_that_is_over_is_no_reason_to_refuse_the_same_order_again() -> None:
+def test_the_same_order_is_accepted_again_after_its_start() -> None:
     command = order("REJECT", at(0, 5))
     event = created(command)
     later = msgspec.structs.replace(
@@ -229,7 +229,7 @@ def test_a_window_inside_a_session_is_kept_and_ends_a_second_before_the_close(
         (at(1, 9, 30), 60, (at(3, 3, 45), at(3, 4, 45))),  # before a holiday
         (at(HOLIDAY, 5), 60, (at(3, 3, 45), at(3, 4, 45))),  # on a holiday
         (at(4, 9, 30), 60, (at(6, 3, 45), at(6, 4, 44, 59))),  # the special session on Sunday
-        (at(4, 9, 30), 61, (at(7, 3, 45), at(7, 4, 46))),  # which is too short for this one
+        (at(4, 9, 30), 61, (at(7, 3, 45), at(7, 4, 46))),  # the special session is too short
         (at(6, 4, 30), 60, (at(7, 3, 45), at(7, 4, 45))),  # begins on Sunday
         (at(0, 4), 375, (at(1, 3, 45), at(1, 9, 59, 59))),  # a whole session
     ],
@@ -329,7 +329,7 @@ def test_roll_counts_only_time_in_sessions(
 
 
 def test_a_session_that_is_looked_up_twice_counts_once() -> None:
-    """It is open when the first of the weeks ends in which sessions are looked up."""
+    """Sessions are looked up week by week; this one is open when the first week ends."""
     first = Session(opens_at=at(7, 4), closes_at=at(7, 6))
     calendar = ListedSessions([first, session(8)], at(0, 0), at(90, 0))
     command = order("ROLL", at(0, 5), 180, calendar=calendar)
@@ -345,7 +345,7 @@ def test_roll_over_ten_days() -> None:
 
 
 @pytest.mark.parametrize("policy", ["CLIP", "ROLL"])
-def test_sessions_that_are_too_far_or_too_few_are_refused(policy: SessionPolicy) -> None:
+def test_an_order_without_a_session_in_62_days_is_refused(policy: SessionPolicy) -> None:
     calendar = ListedSessions([session(90)], at(-30, 0), at(120, 0))
     refusal = refused(order(policy, at(0, 5), calendar=calendar))
     assert refusal.next_window is None
@@ -365,7 +365,7 @@ def test_roll_is_refused_if_the_sessions_are_too_short_together() -> None:
 
 
 @pytest.mark.parametrize("policy", ["CLIP", "ROLL"])
-def test_coverage_begins_with_its_first_moment_and_ends_before_its_last(
+def test_the_coverage_includes_its_start_and_excludes_its_end(
     policy: SessionPolicy,
 ) -> None:
     calendar = SessionsOfReliance([session(0)], at(0, 3, 45), at(0, 6))

@@ -214,9 +214,7 @@ def test_an_altered_entry_is_found(members: dict[str, bytes]) -> None:
     assert any("not leaf" in detail for _, detail in found_in(members, lines))
 
 
-def test_a_changed_period_in_the_manifest_is_found(
-    members: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_a_changed_selection_is_found(members: dict[str, bytes], tmp_path: Path) -> None:
     selection = json.loads(members["selection.json"])
     for changes in (
         {"recorded_from": "2026-03-02T03:49:11Z"},
@@ -245,7 +243,7 @@ def test_a_changed_period_in_the_manifest_is_found(
 def test_a_period_is_not_proven_complete_without_an_entry_after_it(
     pack: bytes, tmp_path: Path
 ) -> None:
-    """Its newest events can be dropped, with an older checkpoint that the key signed."""
+    """A forger can drop its newest events and take an older signed checkpoint."""
     assert check(pack).is_whole
     assert check(LOG.pack(tmp_path / "a.tar", order_id=order_id(INSIDE))).is_whole is None
     last = LAST + 1
@@ -255,7 +253,7 @@ def test_a_period_is_not_proven_complete_without_an_entry_after_it(
 
 
 def test_only_the_bytes_that_pulse_writes_are_accepted(members: dict[str, bytes]) -> None:
-    """Else one content would have several content hashes."""
+    """Otherwise one content would have several content hashes."""
     lines = lines_of(members)
     streams: dict[str, list[bytes]] = {}
     for line in lines:
@@ -407,7 +405,7 @@ def rotated(log: SealedLog, size: int, root: bytes | None = None) -> list[PackKe
     return [PackKey(str(KEY.verifier), None), PackKey(str(OTHER_KEY.verifier), note)]
 
 
-def test_a_replaced_key_signs_no_checkpoint_of_the_pack(tmp_path: Path) -> None:
+def test_a_checkpoint_that_a_replaced_key_signed_is_refused(tmp_path: Path) -> None:
     """A stolen key can sign anything."""
     keys, anchors = rotated(LOG, 280), (7,)
     note = LOG.checkpoint(key=OTHER_KEY)
@@ -417,7 +415,7 @@ def test_a_replaced_key_signs_no_checkpoint_of_the_pack(tmp_path: Path) -> None:
     assert finding.fault == "SIGNATURE"
 
 
-def test_a_replaced_key_counts_up_to_its_rotation_note_alone(tmp_path: Path) -> None:
+def test_checkpoints_of_a_replaced_key_count_only_up_to_its_rotation(tmp_path: Path) -> None:
     note = LOG.checkpoint(key=OTHER_KEY)
     pack = LOG.pack(
         tmp_path / "a.tar", 0, 20, anchors=(7,), keys=rotated(LOG, 280), checkpoint=note
@@ -510,7 +508,7 @@ def signature_of(key: PackKey, signer: SigningKey) -> str:
 
 
 def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
-    """Their trees may be others than the one that the log continued with."""
+    """Their trees may differ from the one that the log continued with."""
     new = SigningKey("pulse.example/new", bytes(31) + b"\2")
     note = Checkpoint(
         OTHER_KEY.verifier.name,
@@ -595,7 +593,7 @@ def test_a_pack_can_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_form_of_a_pack_is_frozen(tmp_path: Path) -> None:
-    """Verification renders these again: a change needs another version of the format."""
+    """Verification renders the members again: a change needs another version of the format."""
     members = members_of(LOG.pack(tmp_path / "a.tar", FIRST, LAST, anchors=ANCHORS).read_bytes())
     digest = sha256(b"".join(members[name] for name in sorted(members) if name != "checkpoint"))
     assert digest.hexdigest() == "e9a7b9c2a8c20e9b7e70626e2f65c3b2ad3b43fd56e8610d0aa55527001b4ead"

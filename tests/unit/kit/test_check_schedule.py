@@ -15,7 +15,7 @@ from tests.support.events import order_created, slices_scheduled
 
 
 @given(schedules())
-def test_a_whole_schedule_passes(schedule: tuple[SplitTerms, tuple[Slice, ...]]) -> None:
+def test_a_valid_schedule_passes(schedule: tuple[SplitTerms, tuple[Slice, ...]]) -> None:
     check_schedule(*schedule)
 
 

@@ -1,4 +1,4 @@
-"""What-if: a candidate's faults are found by rule, the first one shrunk to the smallest order."""
+"""A candidate splitter's faults are found by rule, the first one shrunk to the smallest order."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def of_floats(terms: SplitTerms) -> Sequence[Slice]:
     return [msgspec.structs.replace(s, quantity=float(s.quantity)) for s in split_v1(terms)]
 
 
-def leaving(_: SplitTerms) -> Sequence[Slice]:
+def exiting(_: SplitTerms) -> Sequence[Slice]:
     sys.exit(0)
 
 
@@ -70,7 +70,7 @@ def name_of(value: object) -> str:
 
 FAULTS: list[tuple[Candidate, str, str]] = [
     (raising, "candidate_answers_with_slices", "it raised ZeroDivisionError: 2 slices"),
-    (leaving, "candidate_answers_with_slices", "it raised SystemExit: 0"),
+    (exiting, "candidate_answers_with_slices", "it raised SystemExit: 0"),
     (
         no_sequence,
         "candidate_answers_with_slices",
@@ -111,8 +111,8 @@ def test_a_candidate_whose_length_depends_on_more_than_the_terms_is_found() -> N
     assert failure.broken[0].rule == "same_terms_same_schedule"
 
 
-def stopping_at_larger_samples(candidate: Candidate) -> Candidate:
-    """The same, but each of the four large samples ends at its first order: drawing is slow."""
+def failing_at_large_samples(candidate: Candidate) -> Candidate:
+    """The candidate, but it fails at the first order of each large sample: drawing them is slow."""
     return lambda terms: candidate(terms) if terms.total_quantity <= 26 else ()
 
 
@@ -122,15 +122,15 @@ def test_a_candidate_that_fails_at_one_seed_in_a_thousand_does_not_pass() -> Non
             raise LookupError("one seed in a thousand")
         return split_v1(terms)
 
-    found = compare(stopping_at_larger_samples(rare), [], lambda *_: None)
+    found = compare(failing_at_large_samples(rare), [], lambda *_: None)
     assert not found.holds
     assert found.failed == 1 + 4
     assert found.first is not None
     assert found.first.terms.total_quantity == 26
 
 
-def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
-    """Version 1 but for orders over 900 million shares: the smallest is just above."""
+def test_a_failure_of_large_orders_is_shrunk_to_the_smallest_that_fails() -> None:
+    """Version 1, except for orders of more than 900 million shares."""
 
     def candidate(terms: SplitTerms) -> Sequence[Slice]:
         slices = split_v1(terms)
@@ -143,7 +143,7 @@ def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
 
 
 def test_a_failing_order_that_cannot_be_shrunk_is_reported_unchanged() -> None:
-    """Only this very order fails, and no other is ever drawn: the failure itself is the answer."""
+    """Only this order fails, and no drawn order is equal to it."""
     terms = msgspec.structs.replace(
         generated_orders(1)[0], total_quantity=123_456_789, num_splits=57, seed=0xC0FFEE
     )

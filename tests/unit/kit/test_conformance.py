@@ -24,7 +24,7 @@ def test_writing_the_file_again_changes_nothing(splitter_version: int) -> None:
 
 
 @EVERY_VERSION
-def test_there_are_more_than_five_hundred_schedules_all_different(
+def test_there_are_at_least_five_hundred_different_schedules(
     splitter_version: int,
 ) -> None:
     schedules = FILES[splitter_version]["schedules"]

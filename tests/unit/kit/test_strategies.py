@@ -99,7 +99,7 @@ def test_the_listed_primes_are_prime() -> None:
 
 
 @given(order_requests(edge_sizes()))
-def test_orders_at_the_edge_are_accepted(spec: OrderSpec) -> None:
+def test_orders_at_the_edge_have_a_share_for_each_slice(spec: OrderSpec) -> None:
     assert spec.total_quantity >= spec.split_config.num_splits
 
 

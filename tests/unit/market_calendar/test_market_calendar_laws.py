@@ -1,4 +1,4 @@
-"""Laws of every calendar: sessions are disjoint, sorted, covered; the digest is the content's."""
+"""Laws of every calendar: sessions are disjoint, sorted, covered; the digest is of the content."""
 
 import json
 import random
