@@ -1,7 +1,7 @@
 """The services of the compose file, run as processes on a Postgres of their own.
 
-Each has the command and the variables that the compose file and the image give it, except for the
-database's address, ports and directories. No container engine takes part.
+Each has the command and the variables that the compose file and the image give it, except for
+addresses, ports and directories. No container engine is used.
 """
 
 import contextlib

@@ -101,7 +101,7 @@ def test_a_separate_gateway_survives_a_restart_of_the_api(
         first.close()
 
 
-@pytest.mark.parametrize("way", ["whole", "alone"])
+@pytest.mark.parametrize("way", ["in one process", "alone"])
 def test_without_a_key_every_token_is_refused_and_one_line_names_the_setting(
     tmp_path: Path, module_database_url: str, way: str
 ) -> None:

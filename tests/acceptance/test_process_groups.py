@@ -93,11 +93,11 @@ def test_metrics_need_the_token_of_a_service(group: PulseGroup) -> None:
 def test_a_process_that_does_not_answer_is_left_out_of_the_scrape_and_counted(
     group: PulseGroup,
 ) -> None:
-    group.kill_member("worker-1", signal.SIGSTOP)
+    group.signal_member("worker-1", signal.SIGSTOP)
     try:
         found = group.scrape()
     finally:
-        group.kill_member("worker-1", signal.SIGCONT)
+        group.signal_member("worker-1", signal.SIGCONT)
     assert found["pulse_processes_missing"] == [({}, 1.0)]
     assert {labels["process"] for labels, _ in found["pulse_build_info"]} == {"api-1", "api-2"}
     group.whole_scrape()
@@ -182,7 +182,7 @@ async def answer_on(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], 
 
 @pytest.mark.parametrize("name", ["api-1", "worker-1"])
 def test_a_killed_process_is_replaced_and_the_port_stays_open(group: PulseGroup, name: str) -> None:
-    killed = group.kill_member(name)
+    killed = group.signal_member(name)
     until(lambda: group.pids()[name] != killed, "another one is started", START_SECONDS)
     assert post(group).status_code == 201
     group.whole_scrape()
@@ -194,13 +194,13 @@ def test_a_killed_process_is_replaced_and_the_port_stays_open(group: PulseGroup,
 def test_a_new_process_that_dies_while_the_old_one_is_drained_is_replaced_at_once(
     group: PulseGroup,
 ) -> None:
-    old = group.kill_member("api-1", signal.SIGSTOP)  # so it is drained for 40 s
+    old = group.signal_member("api-1", signal.SIGSTOP)  # so it is drained for 40 s
     draining, died = len(group.lines("process.draining")), len(group.lines("process.died"))
     restarted = len(group.lines("group.restarted"))
     try:
         group.send_signal(signal.SIGHUP)
         group.until_logged("process.draining", draining + 1)
-        group.kill_member("api-1")
+        group.signal_member("api-1")
         group.until_logged("process.died", died + 1)
         assert is_alive(old)
     finally:
@@ -231,7 +231,7 @@ def test_a_process_that_dies_at_once_is_restarted_until_it_starts(
     content, died = calendar.read_bytes(), len(group.lines("process.died"))
     calendar.write_text("no calendar")
     try:
-        group.kill_member("worker-1")
+        group.signal_member("worker-1")
         group.until_logged("process.died", died + 2)
     finally:
         calendar.write_bytes(content)

@@ -80,7 +80,7 @@ def send_everything(http: httpx.Client, paths: list[str]) -> set[int]:
 
 
 @pytest.fixture
-def whole(tmp_path: Path, conninfo: str) -> Iterator[PulseProcess]:
+def all_in_one(tmp_path: Path, conninfo: str) -> Iterator[PulseProcess]:
     port = free_port()
     settings = {"database_url": url_of(conninfo), "command": uvicorn_on(port), **SETTINGS}
     with pulse(tmp_path, port=port, **settings) as found:
@@ -91,27 +91,30 @@ def whole(tmp_path: Path, conninfo: str) -> Iterator[PulseProcess]:
 PATHS = ["/gapi/api/orders", "/pulse/internal/orders"]
 
 
-def test_accepted_and_refused_requests_log_no_secret(whole: PulseProcess) -> None:
-    statuses = send_everything(whole.http, PATHS)
+def test_accepted_and_refused_requests_log_no_secret(all_in_one: PulseProcess) -> None:
+    statuses = send_everything(all_in_one.http, PATHS)
     assert statuses == {201, 202, 400, 401, 403, 409}
-    until(lambda: "POST /gapi/api/orders" in whole.logged + whole.output, "uvicorn's access log")
-    until(lambda: "http.answered" in whole.logged, "requests have lines")
-    assert CANARY not in whole.logged + whole.output
+    until(
+        lambda: "POST /gapi/api/orders" in all_in_one.logged + all_in_one.output,
+        "uvicorn's access log",
+    )
+    until(lambda: "http.answered" in all_in_one.logged, "requests have lines")
+    assert CANARY not in all_in_one.logged + all_in_one.output
 
 
-def test_signing_in_to_the_console_logs_no_secret(whole: PulseProcess) -> None:
-    shown = whole.http.get("/console/sign-in")
+def test_signing_in_to_the_console_logs_no_secret(all_in_one: PulseProcess) -> None:
+    shown = all_in_one.http.get("/console/sign-in")
     csrf_token = shown.text.partition('name="csrf_token" value="')[2].partition('"')[0]
     for token, status in ((f"{CANARY}-wrong", 401), (GATEWAY, 403), (DESK, 303)):
         form = {"csrf_token": csrf_token, "token": token}
-        answer = whole.http.post("/console/sign-in", data=form)
+        answer = all_in_one.http.post("/console/sign-in", data=form)
         assert answer.status_code == status
         assert CANARY not in answer.text
-    assert whole.http.get("/console").status_code == 200
-    until(lambda: '"/console"' in whole.logged, "the page has its line")
-    logged = whole.logged + whole.output
+    assert all_in_one.http.get("/console").status_code == 200
+    until(lambda: '"/console"' in all_in_one.logged, "the page has its line")
+    logged = all_in_one.logged + all_in_one.output
     assert CANARY not in logged
-    assert whole.http.cookies["pulse_session"] not in logged
+    assert all_in_one.http.cookies["pulse_session"] not in logged
     assert csrf_token not in logged
 
 
@@ -128,20 +131,20 @@ def test_crashes_log_no_secret(tmp_path: Path, conninfo: str) -> None:
 
 
 def test_a_separate_gateway_logs_no_secret_even_while_pulse_is_down(
-    tmp_path: Path, whole: PulseProcess
+    tmp_path: Path, all_in_one: PulseProcess
 ) -> None:
     port = free_port()
     command = ("-m", "uvicorn", "pulse.gapi:app", "--port", str(port))
-    url = f"http://127.0.0.1:{whole.port}/pulse"
+    url = f"http://127.0.0.1:{all_in_one.port}/pulse"
     gateway = PulseProcess(tmp_path, command=command, port=port, api_base_url=url, **SETTINGS)
     try:
         gateway.http.base_url = f"http://127.0.0.1:{port}"
         gateway.until_serving()
         assert {202, 409} <= send_everything(gateway.http, ["/api/orders"])
-        whole.stop()
+        all_in_one.stop()
         assert 503 in send_everything(gateway.http, ["/api/orders"])
         until(lambda: "pulse.unavailable" in gateway.logged, "the outage is logged")
-        for process in (gateway, whole):
+        for process in (gateway, all_in_one):
             assert CANARY not in process.logged + process.output
     finally:
         gateway.close()

@@ -1,4 +1,4 @@
-"""Invalid PULSE_* values end every entry point at once, with one message and exit code 2."""
+"""Invalid PULSE_* values end each start at once, with one message and exit code 2."""
 
 from pathlib import Path
 

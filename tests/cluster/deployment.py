@@ -68,9 +68,7 @@ class ClusterDeployment(Deployment):
 
     def new_member(self, kind: Kind, settings: dict[str, Any], **options: Any) -> Member:
         """A process on the next host of this kind."""
-        assert not {name for name in options if options[name]}, (
-            "a member on a host takes no options"
-        )
+        assert not {name for name in options if options[name]}, "a HostedMember has no options"
         return HostedMember(kind, self.home, settings, self._free[kind].pop(0))
 
     def api_url(self) -> str:

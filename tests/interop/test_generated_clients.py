@@ -106,10 +106,7 @@ def run(home: Path, *command: object) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=home,
-        env={
-            **os.environ,
-            "PATH": f"{PYTHON}:{os.environ['PATH']}",
-        },  # the Python generator calls ruff
+        env={**os.environ, "PATH": f"{PYTHON}:{os.environ['PATH']}"},  # the generator calls ruff
         capture_output=True,
         text=True,
         timeout=MAX_SECONDS,

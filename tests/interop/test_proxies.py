@@ -99,13 +99,13 @@ def caddy(home: Path, pulse_port: int, path: str) -> AbstractContextManager[int]
 
 
 @contextlib.contextmanager
-def shipped_haproxy(home: Path, pulse_port: int, path: str) -> Iterator[int]:
+def documented_haproxy(home: Path, pulse_port: int, path: str) -> Iterator[int]:
     with haproxy(home, pulse_port) as proxy:
         yield proxy.public_port if path == "/gapi/" else proxy.services_port
 
 
 @contextlib.contextmanager
-def shipped_nginx(home: Path, pulse_port: int, path: str) -> Iterator[int]:
+def documented_nginx(home: Path, pulse_port: int, path: str) -> Iterator[int]:
     with nginx(home, pulse_port) as proxy:
         yield proxy.public_port if path == "/gapi/" else proxy.internal_port
 
@@ -116,7 +116,7 @@ PROXIES = [
         ("nginx with the WebSocket snippet", NGINX, nginx_of(NGINX_WITH_WEBSOCKETS)),
         ("nginx with its defaults before 1.29.7", NGINX, nginx_of(OLD_NGINX)),
         ("Caddy", CADDY, caddy),
-        ("HAProxy as shipped", HAPROXY, shipped_haproxy),
+        ("HAProxy as documented", HAPROXY, documented_haproxy),
     )
 ]
 
@@ -124,8 +124,8 @@ PROXIES = [
 STREAMED = [
     *PROXIES,
     pytest.param(
-        shipped_nginx,
-        id="nginx as shipped",
+        documented_nginx,
+        id="nginx as documented",
         marks=pytest.mark.skipif(not NGINX, reason="not on this machine"),
     ),
 ]

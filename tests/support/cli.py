@@ -30,7 +30,7 @@ class Ended(msgspec.Struct, frozen=True):
 def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) -> Ended:
     """Run one command line with only these settings, as the role of processes.
 
-    `migrate` and `log fork` run as the owner instead.
+    `migrate` and `log fork` use `conninfo` unchanged.
     """
     if conninfo is not None:
         is_for_owner = arguments[:1] == ("migrate",) or arguments[:2] == ("log", "fork")

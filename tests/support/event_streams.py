@@ -79,7 +79,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve on uvicorn, as Pulse does; yields the URL. A stop waits 1 s for open streams."""
+    """Serve on uvicorn, as Pulse does; yields the URL. A stop waits at most 1 s for streams."""
     fix_uvicorn()
     port = free_port()
     config = uvicorn.Config(

@@ -35,7 +35,7 @@ class PulseGroup(PulseProcess):
         """The process that was last started for each member."""
         return {line["name"]: line["pid"] for line in self.lines("process.started")}
 
-    def kill_member(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+    def signal_member(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to a member; returns its process id."""
         pid = self.pids()[name]
         os.kill(pid, number)

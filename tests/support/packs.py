@@ -123,7 +123,7 @@ class SealedLog:
         return b"".join(hashes[256 * tile.index : 256 * tile.index + tile.width])
 
     def bounds(self, first: int, last: int) -> tuple[Bounds, PackRequest]:
-        """The bounds of the leaves `first` to `last` (inclusive), and the request of their period."""
+        """The bounds of the leaves `first` to `last` (inclusive), and the request for them."""
         records = [self.events[index].record for index in (first, last)]
         request = PackRequest(
             recorded_from=records[0].recorded_at,

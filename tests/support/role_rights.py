@@ -57,7 +57,7 @@ def permits(rights: Rights, attempt: Attempt) -> bool:
 
 
 def attempts_on(connection: psycopg.Connection[Any], one: Documented) -> Iterator[Attempt]:
-    """Statements of every kind on the object. None of them changes a row."""
+    """Statements of every kind on the object. Roll each back: TRUNCATE and DROP are among them."""
     match one.kind:
         case "table":
             yield from _on_table(connection, one.name)

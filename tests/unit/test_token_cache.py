@@ -1,4 +1,4 @@
-"""A valid token is cached for 30 s, not past its expiry, and admits no other token."""
+"""A valid token is cached for at most 30 s, not past its expiry, and admits no other token."""
 
 import asyncio
 import time

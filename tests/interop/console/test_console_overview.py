@@ -48,7 +48,7 @@ def events_of_50_minutes(now: datetime) -> list[tuple[datetime, Event]]:
 @pytest.fixture(scope="module")
 def busy_log(module_database_url: str) -> None:
     """A log with the orders of 50 minutes, which no process has projected yet."""
-    with psycopg.connect(module_database_url) as owner, owner.cursor() as cursor:
+    with psycopg.connect(module_database_url) as superuser, superuser.cursor() as cursor:
         rows = [
             (
                 record.originator_id,

@@ -56,7 +56,7 @@ def console(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _at_work(console: PulseProcess, module_database_url: str) -> None:
+def _orders_in_every_state(console: PulseProcess, module_database_url: str) -> None:
     """Failed, parked and expired orders, orders with slices in the next hour, and a lifted halt."""
     now = datetime.now(UTC)
     failed = [order_created(f"desk-{n}", instrument="NSE:TCS") for n in range(4)]
