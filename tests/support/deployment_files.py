@@ -1,4 +1,4 @@
-"""The files below deploy/, parsed."""
+"""The container, systemd and Kubernetes files below deploy/, parsed."""
 
 import re
 from pathlib import Path

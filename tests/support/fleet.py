@@ -26,7 +26,7 @@ def api_alone(home: Path, **settings: Any) -> Iterator[PulseProcess]:
 
 @contextlib.contextmanager
 def workers_alone(home: Path, **settings: Any) -> Iterator[PulseProcess]:
-    """`python -m pulse.background`, which serves no port."""
+    """`python -m pulse.background`, which serves no API."""
     process = PulseProcess(home, command=BACKGROUND, **settings)
     try:
         until(lambda: "workers.started" in process.logged or process.ended, "workers started")

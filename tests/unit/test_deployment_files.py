@@ -1,4 +1,4 @@
-"""The files below deploy/ name settings and commands that exist, and are consistent."""
+"""The container, systemd and Kubernetes files name settings and commands that exist, and agree."""
 
 import re
 from pathlib import Path
@@ -254,7 +254,7 @@ def test_only_the_migration_gets_the_url_of_the_owner() -> None:
         assert admin == (name == "migrate")
 
 
-def test_the_page_names_every_folder_of_deploy() -> None:
+def test_the_page_names_the_folders_of_containers_systemd_and_kubernetes() -> None:
     page = PAGES[0].read_text(encoding="utf-8")
     for folder in (CONTAINER, SYSTEMD, KUBERNETES):
         assert f"deploy/{folder.relative_to(DEPLOY)}" in page

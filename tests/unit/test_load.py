@@ -477,7 +477,7 @@ def test_nothing_is_posted_where_no_ready_pulse_answers(
     assert not pulse.requests
 
 
-def test_a_pulse_that_goes_away_ends_the_load_after_a_few_tries(
+def test_a_pulse_that_stays_unreachable_ends_the_load_at_the_deadline(
     run: Run, pulse: FakePulse, tmp_path: Path
 ) -> None:
     pulse.orders["ouk_1"] = order(1)

@@ -1,4 +1,4 @@
-"""The lock files agree with each other and with pyproject.toml: `make lock` makes them all."""
+"""The production and build locks agree with requirements.txt and pyproject.toml (`make lock`)."""
 
 import re
 import tomllib

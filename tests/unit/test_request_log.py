@@ -112,7 +112,7 @@ async def test_lines_are_written_without_a_close() -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_reader_that_is_too_slow_loses_lines_and_uses_no_memory() -> None:
+async def test_with_a_slow_reader_lines_beyond_the_buffer_are_dropped() -> None:
     may_write = threading.Event()
 
     class Slow(io.StringIO):
