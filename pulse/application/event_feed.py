@@ -33,7 +33,8 @@ class TooManyStreams(PulseError):
 
     def __init__(self, max_streams: int) -> None:
         super().__init__(
-            f"this process has its maximum of {max_streams} event streams: retry, or read pages"
+            f"this process has its maximum of {max_streams} event streams and exports: retry, or "
+            "read pages"
         )
 
 

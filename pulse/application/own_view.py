@@ -39,7 +39,7 @@ _TIMED_OUT_MESSAGE: Final = (
 )
 """Pulse's own message names the worker."""
 
-_NOT_OF_CLASS_VERSION_1: Final = frozenset(
+_ADDED_BY_LATER_CLASS_VERSIONS: Final = frozenset(
     {
         *("start_at", "session_policy", "release", "window_starts_at", "applied_policy"),
         *("sessions", "class_version"),
@@ -124,7 +124,7 @@ def own_event(order_id: UUID, event: EventView, caller: Caller) -> OwnEvent:
     `OtherEvent` without data.
     """
     names = EVENT_FIELDS.get(event.type, ())
-    needed = set(names) - _NOT_OF_CLASS_VERSION_1
+    needed = set(names) - _ADDED_BY_LATER_CLASS_VERSIONS
     known = event.occurred_at is not None and bool(names) and needed <= event.data.keys()
     data = {name: event.data[name] for name in names if name in event.data} if known else {}
     if data.get("cancelled_by", caller.placed_by) != caller.placed_by:

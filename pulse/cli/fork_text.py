@@ -11,7 +11,7 @@ def fork_text(fork: LogFork | DeclaredFork) -> str:
     """A fork in a sentence."""
     lost = ""
     if fork.size is not None and fork.known_size is not None and fork.known_size > fork.size:
-        lost = f", {counted(fork.known_size - fork.size, 'sealed event')} lost"
+        lost = f", up to {counted(fork.known_size - fork.size, 'sealed event')} lost"
     return (
         f"forked at position {fork.position:,} on {format_time(fork.forked_at)} by "
         f"{fork.forked_by}{lost}: {fork.reason} (log_id before: {fork.old_log_id})"

@@ -102,7 +102,7 @@ def fork(
     origin of this fork, `<origin>/fork-<start of the new log_id>`, because one
     origin must not have two different trees. The note that introduces it is
     signed under both origins, and declares the fork: where, when, by whom, why,
-    and how many sealed events are known to be lost. It is stored, appended to the
+    and how many sealed events may be lost. It is stored, appended to the
     anchors, and printed. Processes need no other settings: they seal again with
     the same key file. `pulse verify` reports the fork, and counts later anchors
     of the earlier log separately; all other anchors must still match.
@@ -203,7 +203,7 @@ def _plan_lines(plan: ForkPlan) -> Iterator[str]:
     elif lost:
         yield (
             f"the largest known checkpoint has {counted(plan.known_size or 0, 'event')}: "
-            f"{lost:,} sealed later than the restored point are lost"
+            f"up to {lost:,} of them are lost"
         )
     else:
         yield "no known checkpoint is later than the restored point"

@@ -61,10 +61,11 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     and the right to change its schema. Concurrent runs are safe, and a second run
     changes nothing.
 
-    Each revision is one transaction. It waits half a second for a locked table
-    and tries again after a pause, so that orders never wait for it longer. After
-    a minute it names the sessions that hold the locks and ends; run it again.
-    Large indexes are built without locking the table, for as long as that takes.
+    Each revision is one transaction, except that a large index is built before
+    it, without locking the table, for as long as that takes. A revision waits
+    half a second for a locked table and tries again after a pause, so that orders
+    never wait for it longer. After a minute the command names the sessions that
+    hold the locks and ends; run it again.
 
     --sql prints the migration as a script, with the rows that record it. Run it
     with psql, not in a single transaction. --check needs only the right to read.

@@ -271,7 +271,7 @@ def _releases(snapshot: HealthSnapshot) -> Iterator[Text]:
     queue = snapshot.queue
     yield Text("")
     line = Text("Releases", "bold").append(f"  {counted(queue.due, 'order')} due")
-    oldest = f", the first for {format_duration(queue.oldest_due_seconds)}"
+    oldest = f", the oldest for {format_duration(queue.oldest_due_seconds)}"
     yield line.append(oldest) if queue.due else line
     for halt in snapshot.halts[:_MAX_NAMED]:
         since = format_time(halt.halted_at)

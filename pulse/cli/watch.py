@@ -205,7 +205,7 @@ def _rows(sample: Sample, rates: Rates) -> Iterator[tuple[str, str]]:
     yield "Projection", f"{snapshot.lag.position:,} of {snapshot.log.end:,}, {behind} behind"
     since = format_duration(snapshot.queue.oldest_due_seconds)
     due = f"{counted(snapshot.queue.due, 'order')} due"
-    yield "Releases", f"{due}, the first for {since}" if snapshot.queue.due else due
+    yield "Releases", f"{due}, the oldest for {since}" if snapshot.queue.due else due
     yield "Workers", f"{snapshot.workers.present} present"
     yield "Halts", f"{len(snapshot.halts)} in force"
     yield "Parked", counted(snapshot.lag.parked_orders, "order")

@@ -52,8 +52,8 @@ class Projector(Job[Projected | Busy]):
     A transaction locks the position, writes orders and slices, ends claims, and stores the new
     position. So each event is applied exactly once, even if processes are killed. An event that
     cannot be applied parks its order. At an event that needs newer code the projector stops and
-    sets `fault`; a process with newer code continues. `on_advance` is called after a step without
-    an error, if the position has changed, also by another process. `busy_seconds` is the pause
+    sets `fault`; a process with newer code continues. `on_advance` is called after a step, if the
+    position has changed, also by another process. `busy_seconds` is the pause
     while another process projects.
     """
 
@@ -101,9 +101,7 @@ class Projector(Job[Projected | Busy]):
                 _log.debug("projection.advanced", position=result.position, events=result.events)
             if result.foreign:
                 _log.info("projection.foreign_skipped", events=result.foreign)
-            if result.position != self._seen_position:
-                self._seen_position = result.position
-                self._on_advance()
+            self._note_position(result.position)
         return result
 
     def pause_after(self, result: Projected | Busy) -> float | None:
@@ -129,6 +127,11 @@ class Projector(Job[Projected | Busy]):
             on_progress(min(position, result.position))
             if result.position >= position or not result.events:
                 return
+
+    def _note_position(self, position: int) -> None:
+        if position != self._seen_position:
+            self._seen_position = position
+            self._on_advance()
 
     async def _advance(self, connection: Connection) -> Projected | Busy:
         try:
@@ -169,6 +172,7 @@ class Projector(Job[Projected | Busy]):
             if applied:
                 await advance_position(connection, position)
         if obstacle is not None:
+            self._note_position(position)
             self.fault = str(obstacle)
             raise obstacle
         return Projected(position, len(applied), foreign)

@@ -112,7 +112,7 @@ def test_the_same_in_text(conninfo: str) -> None:
         "    TOO_LATE   2",
         "    TIMED_OUT  1",
     ]
-    assert [line for line in lines if line.startswith("Releases  1 order due, the first for ")]
+    assert [line for line in lines if line.startswith("Releases  1 order due, the oldest for ")]
     assert "Workers  2 present" in lines
     held = r"  host:1:abc  1 order, the oldest for 1 min [45]\d s, present"
     assert [line for line in lines if re.fullmatch(held, line)]
