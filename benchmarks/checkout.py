@@ -48,4 +48,4 @@ def _run(*command: str) -> None:
 
 THIS: Final = Checkout.this()
 EARLIER: Final = "f75193a"
-"""The commit before decision 22, the baseline of the parts `earlier` and `sustained`."""
+"""A commit from before decision 22, the baseline of the parts `earlier` and `sustained`."""

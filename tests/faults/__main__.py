@@ -27,7 +27,7 @@ _BY_NAME = {case.name: case for case in (*CASES, *CLUSTER, ON_REQUEST)}
 
 def main(
     faults: Annotated[
-        list[str] | None, typer.Argument(help="Faults to inject. Default: all.")
+        list[str] | None, typer.Argument(help="Faults to inject. Default: all but soak, cluster.")
     ] = None,
     *,
     short: Annotated[

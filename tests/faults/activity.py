@@ -112,7 +112,7 @@ class WorkMonitor:
     ) -> tuple[Member, int]:
         """Freeze a busy member; returns it, and the work that it still has once frozen.
 
-        `between_statements`: also wait until Postgres runs none of its statements, so that no
+        `between_statements`: also wait until Postgres runs no statement of it, so that no
         statement completes after the member is killed. This is given up after a few attempts.
 
         Raises:
@@ -133,7 +133,7 @@ class WorkMonitor:
         raise AssertionError("unreachable: the count has no end")
 
     async def _statements_end(self, pid: int) -> bool:
-        """Wait until Postgres runs none of its statements.
+        """Wait until Postgres runs no statement of this process.
 
         False if one does not end: a long reply blocks while the client is frozen.
         """

@@ -16,7 +16,7 @@ from tests.faults.report import Row, version
 
 
 class CaseRun:
-    """One run of one case. `times` is the number of injections; `rate` is for the soak."""
+    """One run of one case. `times`: the number of injections; for the soak, minutes, at `rate`."""
 
     def __init__(self, row: Row, home: Path, times: int, rate: float | None = None) -> None:
         self.row = row

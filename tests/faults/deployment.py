@@ -38,7 +38,7 @@ _TOKEN_SECONDS: Final = 7200
 
 
 class Deployment:
-    """A Postgres and the Pulse processes on it. Created by `CaseRun.deployment`."""
+    """A Postgres and the Pulse processes on it. Created by `open_deployment`."""
 
     def __init__(self, server: AnyServer, home: Path, random: Random) -> None:
         self.server = server
@@ -151,7 +151,7 @@ class Deployment:
         return False
 
     async def settle(self) -> datetime:
-        """Wait until all work that is due now is done, then stop the workers; returns that moment.
+        """Wait until all work due at this moment is done, stop the workers, and return the moment.
 
         After this nothing is appended, so the log and the read model can be compared.
         """

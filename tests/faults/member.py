@@ -71,7 +71,7 @@ class Member:
 
     @property
     def ended(self) -> bool:
-        """Whether its process is gone."""
+        """Whether it has no running process."""
         return self._process is None or self._process.poll() is not None
 
     @property

@@ -44,7 +44,7 @@ def committed_late(conninfo: str, event: StoredEvent) -> Iterator[None]:
         yield
 
 
-async def passed_over(database: Database) -> OrderCreated:
+async def missed(database: Database) -> OrderCreated:
     """An order at position 1 that became visible after the projection had read up to 4."""
     created = order_created()
     with committed_late(database.conninfo, stored([created])[0]):
@@ -83,7 +83,7 @@ async def due(database: Database) -> None:
 async def test_an_order_that_became_visible_below_the_position_is_named(
     database: Database,
 ) -> None:
-    created = await passed_over(database)
+    created = await missed(database)
     window = await Audit(database).run_once()
     assert window is not None
     finding = AuditFinding(1, created.originator_id, "MISSING")
@@ -95,7 +95,7 @@ async def test_an_order_that_became_visible_below_the_position_is_named(
 
 
 @pytest.fixture
-def order_passed_over(conninfo: str) -> OrderCreated:
+def missed_order(conninfo: str) -> OrderCreated:
     created = order_created()
     with committed_late(conninfo, stored([created])[0]):
         write(conninfo, *stored(orders_created(3)))
@@ -103,10 +103,10 @@ def order_passed_over(conninfo: str) -> OrderCreated:
     return created
 
 
-def test_a_missing_order_is_named_and_a_retry_brings_it_in(
-    conninfo: str, order_passed_over: OrderCreated
+def test_a_missing_order_is_named_and_a_retry_adds_it(
+    conninfo: str, missed_order: OrderCreated
 ) -> None:
-    order_id = str(order_passed_over.originator_id)
+    order_id = str(missed_order.originator_id)
     said = run_pulse("status", conninfo=conninfo).out
     assert f"order {order_id} was created at position 1 and is missing from the queue" in said
     assert f"`pulse projections retry {order_id}` adds it" in said
@@ -120,8 +120,8 @@ def test_a_missing_order_is_named_and_a_retry_brings_it_in(
     assert "agrees with the log" in retried(conninfo, order_id)
 
 
-def test_a_retry_of_all_brings_in_what_the_background_found(
-    conninfo: str, order_passed_over: OrderCreated
+def test_a_retry_of_all_adds_what_the_background_audit_found(
+    conninfo: str, missed_order: OrderCreated
 ) -> None:
     async def audit() -> None:
         database = Database(as_runtime(conninfo), pool_size=2)
@@ -130,12 +130,12 @@ def test_a_retry_of_all_brings_in_what_the_background_found(
         await database.close()
 
     asyncio.run(audit())
-    assert str(order_passed_over.originator_id) in retried(conninfo, "--all")
+    assert str(missed_order.originator_id) in retried(conninfo, "--all")
     verified(conninfo, 0)
     assert retried(conninfo, "--all") == "no order is parked or missing\n"
 
 
-async def test_an_outcome_that_was_passed_over_is_named(database: Database) -> None:
+async def test_an_outcome_that_the_projection_missed_is_named(database: Database) -> None:
     created = order_created()
     write(database.conninfo, *stored([created]))
     with committed_late(database.conninfo, stored([slices_scheduled(created)])[0]):
@@ -188,7 +188,7 @@ async def test_parked_orders_and_foreign_events_and_what_is_not_projected_are_no
 async def test_the_audit_reads_the_whole_log_window_by_window_and_starts_over(
     database: Database,
 ) -> None:
-    created = await passed_over(database)
+    created = await missed(database)
     write(database.conninfo, *stored(orders_created(3)))
     await project(database)
     audit = Audit(database, window_events=3)
@@ -219,7 +219,7 @@ async def test_a_wide_gap_between_ids_is_one_window(database: Database) -> None:
 async def test_findings_that_a_rebuild_has_repaired_are_forgotten_wherever_the_pass_is(
     database: Database,
 ) -> None:
-    await passed_over(database)
+    await missed(database)
     audit = Audit(database, window_events=2)
     await audit.run_once()
     assert await audit.kept_findings(10)

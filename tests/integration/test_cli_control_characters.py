@@ -12,7 +12,7 @@ from tests.support.cli import run_pulse, write
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
 from tests.support.processes import free_port
 
-EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\x7f\u202eevil"
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\x7f\u202eevil"
 CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\n"}
 BIDI = set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -29,28 +29,28 @@ def assert_safe(said: str) -> None:
 
 
 ARGUMENTS = [
-    (EVIL,),
-    ("--" + EVIL,),
-    ("up", "--host", EVIL),
-    ("up", "--port", EVIL),
-    ("gateway", "--host", EVIL),
-    ("token", "--subject", EVIL),
-    ("token", "--subject", "x", "--data-dir", EVIL),
-    ("load", EVIL),
-    ("load", EVIL, "--url", EVIL),
-    ("load", "/dev/null", "--url", "http://" + EVIL),
-    ("load", "/dev/null", "--token", EVIL),
-    ("replay", EVIL),
-    ("orders", EVIL),
-    ("orders", "failed", "--limit", EVIL),
-    ("projections", "retry", EVIL),
-    ("verify", EVIL),
-    ("splitter", "compare", EVIL),
-    ("splitter", "compare", EVIL + ":split"),
-    ("splitter", "compare", "json:" + EVIL),
-    ("splitter", "show", "--total", EVIL),
-    ("splitter", "show", "--seed", EVIL),
-    ("splitter", "show", "--total", "100", "--splits", "5", "--duration", "60", "--svg", EVIL),
+    (HOSTILE,),
+    ("--" + HOSTILE,),
+    ("up", "--host", HOSTILE),
+    ("up", "--port", HOSTILE),
+    ("gateway", "--host", HOSTILE),
+    ("token", "--subject", HOSTILE),
+    ("token", "--subject", "x", "--data-dir", HOSTILE),
+    ("load", HOSTILE),
+    ("load", HOSTILE, "--url", HOSTILE),
+    ("load", "/dev/null", "--url", "http://" + HOSTILE),
+    ("load", "/dev/null", "--token", HOSTILE),
+    ("replay", HOSTILE),
+    ("orders", HOSTILE),
+    ("orders", "failed", "--limit", HOSTILE),
+    ("projections", "retry", HOSTILE),
+    ("verify", HOSTILE),
+    ("splitter", "compare", HOSTILE),
+    ("splitter", "compare", HOSTILE + ":split"),
+    ("splitter", "compare", "json:" + HOSTILE),
+    ("splitter", "show", "--total", HOSTILE),
+    ("splitter", "show", "--seed", HOSTILE),
+    ("splitter", "show", "--total", "100", "--splits", "5", "--duration", "60", "--svg", HOSTILE),
 ]
 
 
@@ -68,22 +68,22 @@ def test_control_characters_of_an_argument_are_escaped(
     "setting", ["host", "port", "data_dir", "log_level", "jwt_issuer", "api_base_url"]
 )
 def test_control_characters_of_a_setting_are_escaped(setting: str) -> None:
-    assert_safe(output_of("token", "--subject", "alice", **{setting: EVIL}))
+    assert_safe(output_of("token", "--subject", "alice", **{setting: HOSTILE}))
 
 
 def test_stored_control_characters_are_escaped(conninfo: str) -> None:
     created = [
-        order_created(f"{number}{EVIL}", placed_by=EVIL, instrument=f"NSE:{EVIL}")
+        order_created(f"{number}{HOSTILE}", placed_by=HOSTILE, instrument=f"NSE:{HOSTILE}")
         for number in range(3)
     ]
-    failed = splitting_failed(created[1], EVIL)
+    failed = splitting_failed(created[1], HOSTILE)
     write(conninfo, *stored([*created, slices_scheduled(created[0]), failed]))
     commands = [
         ("projections", "status"),
         ("projections", "retry", "--all"),
         ("orders", "failed"),
         ("orders", "failed", "--json"),
-        ("orders", "failed", "--reason", EVIL),
+        ("orders", "failed", "--reason", HOSTILE),
         ("status",),
         ("status", "--json"),
         ("verify",),
@@ -102,16 +102,16 @@ def test_control_characters_of_a_candidate_splitter_are_escaped(
 ) -> None:
     source = f"""
 def raising(terms):
-    raise LookupError({EVIL!r})
+    raise LookupError({HOSTILE!r})
 def printing(terms):
-    print({EVIL!r})
+    print({HOSTILE!r})
     return []
 """
     monkeypatch.setattr(comparing, "LAW_SEEDS", comparing.LAW_SEEDS[:50])  # no law is tested here
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "hostile_candidate.py").write_text(source)
-    (tmp_path / "hostile_broken.py").write_text(f"raise LookupError({EVIL!r})")
+    (tmp_path / "hostile_broken.py").write_text(f"raise LookupError({HOSTILE!r})")
     for name, *options in (
         ("hostile_candidate:raising", "--json"),
         ("hostile_candidate:printing",),
@@ -122,8 +122,8 @@ def printing(terms):
         assert "owned" in said
 
 
-class EvilApi(BaseHTTPRequestHandler):
-    """A server that is no Pulse and answers with control characters."""
+class HostileApi(BaseHTTPRequestHandler):
+    """A server that answers with control characters; it is not Pulse."""
 
     def do_GET(self) -> None:
         self._answer(200 if self.path.endswith("/health/ready") else 404)
@@ -133,7 +133,7 @@ class EvilApi(BaseHTTPRequestHandler):
         self._answer(400)
 
     def _answer(self, status: int) -> None:
-        error = {"error": {"code": EVIL, "message": EVIL, "details": {"field": EVIL}}}
+        error = {"error": {"code": HOSTILE, "message": HOSTILE, "details": {"field": HOSTILE}}}
         body = json.dumps({"status": "ready"} if status == 200 else error).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
@@ -146,10 +146,15 @@ class EvilApi(BaseHTTPRequestHandler):
 
 
 def test_control_characters_of_a_file_and_of_a_servers_answers_are_escaped(tmp_path: Path) -> None:
-    file = tmp_path / f"evil\x1b[2J{EVIL[-4:]}.ndjson"
-    good = {"order_unique_key": EVIL, "instrument": EVIL, "side": EVIL, "total_quantity": EVIL}
+    file = tmp_path / f"evil\x1b[2J{HOSTILE[-4:]}.ndjson"
+    good = {
+        "order_unique_key": HOSTILE,
+        "instrument": HOSTILE,
+        "side": HOSTILE,
+        "total_quantity": HOSTILE,
+    }
     file.write_bytes(json.dumps(good).encode() + b"\n\x1b[2J not JSON \x9b\n")
-    server = HTTPServer(("127.0.0.1", 0), EvilApi)
+    server = HTTPServer(("127.0.0.1", 0), HostileApi)
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -165,7 +165,7 @@ def test_orders_are_listed_by_every_filter(conninfo: str) -> None:
     assert listed_json(conninfo, "--created-before", "2020-01-01T00:00:00Z") == []
 
 
-def test_a_list_for_people_has_three_lines_an_order(conninfo: str) -> None:
+def test_a_list_as_text_begins_with_the_order_and_ends_with_the_count(conninfo: str) -> None:
     (created,) = orders_created(1)
     write(conninfo, *stored([created]))
     projected(conninfo)

@@ -215,7 +215,7 @@ def test_a_schedule_that_breaks_a_rule_is_printed_with_the_rule(conninfo: str) -
     assert "quantities_sum_to_total" in text
 
 
-def test_the_order_of_the_help_is_the_one_that_up_suggests() -> None:
+def test_the_example_in_the_help_is_the_order_that_up_suggests() -> None:
     suggested = order_id_for(INTERNAL_SCOPE, "ouk_first")
     assert f"pulse replay {suggested}" in run_pulse("replay", "--help").out
 
@@ -308,7 +308,7 @@ def lived(conninfo: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("place", "expected"),
+    ("point", "expected"),
     [
         (("--version", "2"), " as of position 2, 2026-03-02T03:45:01.001000Z was COMPLETED"),
         (("--position", "1"), " as of position 1, 2026-03-02T03:45:00.001000Z was PENDING"),
@@ -318,22 +318,22 @@ def lived(conninfo: str) -> tuple[str, str]:
         ),
     ],
 )
-def test_an_order_is_printed_as_of_a_place_in_its_past(
-    lived: tuple[str, str], place: tuple[str, str], expected: str
+def test_an_order_is_printed_as_of_a_point_in_its_past(
+    lived: tuple[str, str], point: tuple[str, str], expected: str
 ) -> None:
     conninfo, order_id = lived
-    ended = run_pulse("replay", order_id, *place, conninfo=conninfo)
+    ended = run_pulse("replay", order_id, *point, conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
     assert ended.out.splitlines()[0] == f"Order {order_id}{expected}"
     assert "OrderCancelled" not in ended.out
     assert "shares cancelled" not in ended.out
-    as_json = run_pulse("replay", order_id, *place, "--json", conninfo=conninfo)
+    as_json = run_pulse("replay", order_id, *point, "--json", conninfo=conninfo)
     versions = [event["version"] for event in json.loads(as_json.out)["events"]]
     assert versions == ([1] if "PENDING" in expected else [1, 2])
 
 
 @pytest.mark.parametrize(
-    ("place", "exit_code", "message"),
+    ("point", "exit_code", "message"),
     [
         (("--version", "0"), 2, "--version"),
         (("--version", "4"), 1, "the order has only 3 versions"),
@@ -345,10 +345,10 @@ def test_an_order_is_printed_as_of_a_place_in_its_past(
         (("--version", "1", "--position", "1"), 2, "position is given together with version"),
     ],
 )
-def test_a_place_that_does_not_exist_is_an_error(
-    lived: tuple[str, str], place: tuple[str, ...], exit_code: int, message: str
+def test_a_point_that_does_not_exist_is_an_error(
+    lived: tuple[str, str], point: tuple[str, ...], exit_code: int, message: str
 ) -> None:
     conninfo, order_id = lived
-    ended = run_pulse("replay", order_id, *place, conninfo=conninfo)
+    ended = run_pulse("replay", order_id, *point, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (exit_code, "")
     assert message in ended.err

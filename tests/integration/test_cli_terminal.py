@@ -59,7 +59,7 @@ def test_long_work_shows_a_plain_line_now_and_then_in_a_pipe(
     assert text_of(shown) == "position 2,000 of 4,000\nposition 4,000 of 4,000\n"
 
 
-def test_progress_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_that_cannot_be_written_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 2.1, 4.2])
     monkeypatch.setattr("pulse.cli.terminal.time.monotonic", lambda: next(seconds))
     with Path("/dev/full").open("wb", buffering=0) as full:

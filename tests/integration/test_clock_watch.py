@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Host:
-    """A host whose clocks can be set: the wall clock alone, or both, as a pause does."""
+    """A host whose two clocks can be shifted, each alone or both together."""
 
     def __init__(self) -> None:
         self.wall_seconds = 0.0

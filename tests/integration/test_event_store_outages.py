@@ -103,7 +103,7 @@ async def test_an_append_survives_the_end_of_its_idle_connection(database: Datab
 async def test_every_acknowledged_append_is_stored_once_despite_terminated_backends(
     database: Database,
 ) -> None:
-    """500 appends, singly and in pairs, from 20 callers, and a backend killed again and again."""
+    """At least 500 appends from 20 callers, singly and in pairs, while backends are terminated."""
     killed = 0
     acknowledged: dict[Key, int] = {}
 
@@ -173,7 +173,7 @@ async def test_an_append_survives_a_failover_without_a_restart(
         assert all(isinstance(outcome, tuple) for outcome in await waiting)
 
 
-async def test_an_appender_that_drains_before_its_first_connection_fails_ends_with_that() -> None:
+async def test_a_draining_appender_ends_when_its_first_connection_fails() -> None:
     connecting, drained = asyncio.Event(), asyncio.Event()
 
     async def connect() -> Connection:
@@ -191,7 +191,7 @@ async def test_an_appender_that_drains_before_its_first_connection_fails_ends_wi
     assert ended == {running}
 
 
-async def test_reads_survive_that_every_connection_of_the_pool_was_ended(
+async def test_reads_succeed_after_every_connection_of_the_pool_was_terminated(
     database: Database,
 ) -> None:
     async with running_store(database) as store:

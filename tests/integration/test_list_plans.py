@@ -549,5 +549,5 @@ def test_a_window_of_a_rebuild_reads_a_window(
     assert_costs(nodes, 1000 * SLICES_PER_ORDER)
     statement = load_sql("pulse.projections", "select_pending_of").replace("%b", "%(positions)b")
     reads = reads_of(explain_analyze(connection, mode, statement, positions), "pending_orders")
-    assert reads  # one scan of ten thousand orders is about as cheap as a thousand look-ups
+    assert reads  # one scan of two thousand rows is about as cheap as a thousand look-ups
     assert sum(reads) <= PENDING

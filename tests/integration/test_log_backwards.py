@@ -24,13 +24,13 @@ async def append(database: Database, events: Sequence[StoredEvent]) -> None:
         await appender.append(events)
 
 
-def place(page: LogPageBefore) -> tuple[list[int], int | None]:
+def summary(page: LogPageBefore) -> tuple[list[int], int | None]:
     return [record.position for record in page.records], page.next_before
 
 
 async def test_an_empty_log_has_no_last_page(store: EventStore) -> None:
-    assert place(await store.read_log_before(limit=10)) == ([], None)
-    assert place(await store.read_log_before(limit=10, topics=[CREATED])) == ([], None)
+    assert summary(await store.read_log_before(limit=10)) == ([], None)
+    assert summary(await store.read_log_before(limit=10, topics=[CREATED])) == ([], None)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 100])
@@ -45,7 +45,7 @@ async def test_pages_follow_each_other_over_gaps_to_the_start(
     seen: list[int] = []
     page = await store.read_log_before(limit=limit)
     while page.records:
-        seen += place(page)[0]
+        seen += summary(page)[0]
         if page.next_before is None:
             break
         page = await store.read_log_before(before=page.next_before, limit=limit)
@@ -59,13 +59,13 @@ async def test_a_page_of_one_topic_scans_a_bounded_part_of_the_log(
     await append(database, [*stored(created[:2]), *stored([splitting_failed(created[0])])])
     await append(database, stored(created[2:]))
     failed = [FAILED]
-    assert place(await store.read_log_before(limit=9, topics=failed)) == ([3], None)
-    assert place(await store.read_log_before(limit=1, topics=failed)) == ([3], 3)
-    assert place(await store.read_log_before(limit=9, topics=failed, max_scanned=2)) == ([], 4)
+    assert summary(await store.read_log_before(limit=9, topics=failed)) == ([3], None)
+    assert summary(await store.read_log_before(limit=1, topics=failed)) == ([3], 3)
+    assert summary(await store.read_log_before(limit=9, topics=failed, max_scanned=2)) == ([], 4)
     page = await store.read_log_before(before=4, limit=9, topics=failed, max_scanned=2)
-    assert place(page) == ([3], 2)
+    assert summary(page) == ([3], 2)
     both = await store.read_log_before(limit=3, topics=[FAILED, CREATED])
-    assert place(both) == ([5, 4, 3], 3)
+    assert summary(both) == ([5, 4, 3], 3)
 
 
 async def test_the_latest_events_are_shown_as_the_api_shows_them(

@@ -85,7 +85,7 @@ async def test_a_row_far_ahead_does_not_prevent_a_start(conninfo: str) -> None:
     await start(conninfo)
 
 
-async def test_an_unfit_log_that_is_met_once_postgres_is_back_takes_no_orders_until_it_is_fit(
+async def test_an_unfit_log_found_after_an_outage_takes_no_orders_until_it_is_repaired(
     postgres: str, conninfo: str
 ) -> None:
     execute(conninfo, DIVERT)

@@ -39,7 +39,7 @@ async def append(database: Database, events: Sequence[StoredEvent]) -> None:
         await appender.append(events)
 
 
-async def burn_positions(database: Database, count: int) -> None:
+async def use_up_positions(database: Database, count: int) -> None:
     """Use up positions, as rolled-back transactions do."""
     await fetch(
         database,
@@ -53,18 +53,18 @@ def positions(page: LogPage) -> list[int]:
     return [record.position for record in page.records]
 
 
-def place(page: LogPage) -> tuple[list[int], int]:
+def summary(page: LogPage) -> tuple[list[int], int]:
     return positions(page), page.next_after
 
 
-async def test_the_types_people_ask_for_are_all_events_of_pulse() -> None:
+async def test_the_types_of_the_filter_are_all_events_of_pulse() -> None:
     assert list(TOPICS.values()) == [event_type.TOPIC for event_type in EVENT_TYPES]
     assert list(TOPICS) == list(get_args(EventType))
 
 
 async def test_an_empty_log_is_read_from_its_start_and_no_further(store: EventStore) -> None:
-    assert place(await store.read_log_page(after=0, limit=10)) == ([], 0)
-    assert place(await store.read_log_page(after=0, limit=10, topic=CREATED)) == ([], 0)
+    assert summary(await store.read_log_page(after=0, limit=10)) == ([], 0)
+    assert summary(await store.read_log_page(after=0, limit=10, topic=CREATED)) == ([], 0)
     with pytest.raises(PositionBeyondLog) as caught:
         await store.read_log_page(after=1, limit=10)
     assert (caught.value.after, caught.value.end) == (1, 0)
@@ -76,7 +76,7 @@ async def test_pages_follow_each_other_over_gaps_to_the_end(
 ) -> None:
     for _ in range(4):
         await append(database, stored(orders_created(3)))
-        await burn_positions(database, 2)
+        await use_up_positions(database, 2)
     await append(database, stored(orders_created(1)))
     seen: list[int] = []
     after = 0
@@ -85,7 +85,7 @@ async def test_pages_follow_each_other_over_gaps_to_the_end(
         assert page.next_after == seen[-1] > after
         after = page.next_after
     assert seen == [1, 2, 3, 6, 7, 8, 11, 12, 13, 16, 17, 18, 21]
-    assert place(page) == ([], 21)
+    assert summary(page) == ([], 21)
     assert positions(await store.read_log_page(after=4, limit=1)) == [6]
 
 
@@ -94,7 +94,7 @@ async def test_a_position_beyond_the_end_is_refused_as_of_another_log(
     database: Database, store: EventStore, topic: str | None
 ) -> None:
     await append(database, stored(orders_created(2)))
-    assert place(await store.read_log_page(after=2, limit=10, topic=topic)) == ([], 2)
+    assert summary(await store.read_log_page(after=2, limit=10, topic=topic)) == ([], 2)
     for after in (3, 2**63 - 1):
         with pytest.raises(PositionBeyondLog, match="end, which is 2"):
             await store.read_log_page(after=after, limit=10, topic=topic)
@@ -145,9 +145,9 @@ async def test_the_scan_is_bounded_by_default(database: Database, store: EventSt
         MAX_SCANNED + 5,
     )
     page = await store.read_log_page(after=0, limit=5, topic=CREATED)
-    assert place(page) == ([], MAX_SCANNED)
+    assert summary(page) == ([], MAX_SCANNED)
     page = await store.read_log_page(after=page.next_after, limit=5, topic=CREATED)
-    assert place(page) == ([], MAX_SCANNED + 5)
+    assert summary(page) == ([], MAX_SCANNED + 5)
 
 
 @pytest.mark.parametrize("topic", [None, CREATED])

@@ -48,7 +48,7 @@ def outcome_of(number: int, created: OrderCreated) -> Event:
 
 
 async def a_mixed_queue(database: Database) -> list[OrderCreated]:
-    """60 orders, oldest first: settled in any order, held, handed back, never claimed."""
+    """60 orders, oldest first: settled in any order, claimed, released, never claimed."""
     created = [order_created(instrument=INSTRUMENTS[n % 5]) for n in range(60)]
     settled = [outcome_of(n, order) for n, order in enumerate(created) if n % 4 != 1]
     random.Random(7).shuffle(settled)

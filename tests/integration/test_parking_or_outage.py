@@ -190,7 +190,7 @@ async def test_an_outage_parks_no_order_however_long_it_lasts(
     assert await parked_keys(database) == []
 
 
-UNCLEAR = [
+AMBIGUOUS = [
     "57014",  # query_canceled: the statement timeout
     "53200",  # out_of_memory
     "42501",  # insufficient_privilege: missing grants, or a row-level security policy
@@ -201,8 +201,8 @@ UNCLEAR = [
 ]
 
 
-@pytest.mark.parametrize("state", UNCLEAR)
-async def test_an_order_that_exceeds_a_limit_is_parked_after_another_order_succeeds(
+@pytest.mark.parametrize("state", AMBIGUOUS)
+async def test_an_order_with_an_ambiguous_error_is_parked_after_another_order_succeeds(
     conninfo: str, database: Database, state: str
 ) -> None:
     insert_fails(conninfo, state)
@@ -223,8 +223,8 @@ async def test_an_order_that_exceeds_a_limit_is_parked_after_another_order_succe
     assert await parked_keys(database) == ["poisoned"]
 
 
-@pytest.mark.parametrize("state", UNCLEAR)
-async def test_an_error_that_every_order_meets_parks_none(
+@pytest.mark.parametrize("state", AMBIGUOUS)
+async def test_an_ambiguous_error_of_every_order_parks_none(
     conninfo: str, database: Database, state: str
 ) -> None:
     insert_fails(conninfo, state)
@@ -238,8 +238,8 @@ async def test_an_error_that_every_order_meets_parks_none(
     assert await parked_keys(database) == []
 
 
-@pytest.mark.parametrize("state", UNCLEAR)
-async def test_an_order_that_keeps_no_other_waiting_is_not_parked_for_a_limit(
+@pytest.mark.parametrize("state", AMBIGUOUS)
+async def test_an_order_that_blocks_no_other_is_not_parked_for_an_ambiguous_error(
     conninfo: str, database: Database, state: str
 ) -> None:
     insert_fails(conninfo, state)

@@ -1,4 +1,4 @@
-"""The past equals the fold of the log up to there: orders, the queue, and positions of moments."""
+"""An order and the queue as of a position, version or time: the fold of the log up to there."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ async def queue_at(past: Past, as_of: AsOfQuery) -> tuple[int, QueueTotals]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=logs(), projected=st.floats(0, 1), summed=st.sampled_from(("summed up", "")))
-async def test_every_answer_is_the_fold_of_the_log_up_to_there(
+async def test_every_answer_is_the_fold_of_the_log_up_to_its_position(
     database: Database, rows: list[Row], projected: float, summed: str
 ) -> None:
     await reset_log(database)

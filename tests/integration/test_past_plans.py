@@ -89,7 +89,7 @@ def test_the_time_of_a_position_reads_one_window(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rest_of_a_window_reads_it_once_and_the_creations_of_failed_orders(
+def test_the_effects_in_a_window_read_its_events_once_and_creations_of_failed_orders(
     long_log: str, mode: PlanMode
 ) -> None:
     bounds = {"after": 4 * WINDOW_POSITIONS, "until": 5 * WINDOW_POSITIONS}

@@ -34,7 +34,7 @@ def execute(conninfo: str, *statements: str) -> None:
 
 @pytest.fixture
 async def idle(conninfo: str) -> AsyncIterator[Database]:
-    """One session that has done everything often on an empty table, and gives up after 5 s."""
+    """One session with plans cached on an empty table; its statements time out after 5 s."""
     database = Database(
         as_runtime(conninfo), pool_size=1, limits=PostgresLimits(statement_seconds=5)
     )
@@ -59,7 +59,7 @@ async def look_for_work(database: Database) -> None:
 
 
 async def work(conninfo: str, database: Database, orders: int) -> None:
-    """Project orders, claim them, hand them back, claim them, project their outcomes, audit."""
+    """Project orders, claim, release and claim them again, project their outcomes, audit."""
     created = orders_created(orders)
     write(conninfo, *stored(created))
     await project(database)
@@ -81,7 +81,7 @@ async def test_sessions_with_plans_from_an_empty_table_process_a_burst(
 
 
 @pytest.mark.parametrize("orders", [1, 500])
-def test_reading_orders_reads_no_more_of_a_burst_by_a_plan_from_before_it(
+def test_a_plan_cached_before_a_burst_finds_pending_orders_by_key(
     conninfo: str, orders: int
 ) -> None:
     created = orders_created(orders)

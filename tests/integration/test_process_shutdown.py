@@ -28,7 +28,7 @@ async def test_a_process_that_stops_does_not_project_later_appends_of_others(
     orders = iter(orders_created(300))
     async with running_store(database) as others:
 
-        async def and_others_go_on(projector: Projector) -> Projected | Busy:
+        async def run_once_after_an_append(projector: Projector) -> Projected | Busy:
             await others.append(next(orders))
             return await run_once(projector)
 
@@ -37,7 +37,7 @@ async def test_a_process_that_stops_does_not_project_later_appends_of_others(
             async with Node(
                 Settings(), Server(as_runtime(conninfo)), workers=WorkerLocation.ELSEWHERE
             ).running():
-                monkeypatch.setattr(Projector, "run_once", and_others_go_on)
+                monkeypatch.setattr(Projector, "run_once", run_once_after_an_append)
 
 
 async def test_a_worker_is_present_until_its_last_outcomes_are_projected(

@@ -76,7 +76,7 @@ async def test_an_order_that_cannot_be_split_is_failed_with_its_reason(
     assert await queue(database) == folded(log)
 
 
-async def test_an_order_given_up_is_failed_as_timed_out(
+async def test_a_timed_out_order_is_failed_as_timed_out(
     database: Database, store: EventStore
 ) -> None:
     created = order_created()
@@ -162,12 +162,14 @@ async def test_if_the_position_is_locked_the_result_is_busy(
 async def test_an_outcome_ends_its_orders_claim_and_no_other(
     database: Database, store: EventStore, batch_events: int
 ) -> None:
-    split, failed, given_up, waiting = orders_created(4)
-    await appended(store, [split, failed, given_up, waiting])
+    split, failed, timed_out_order, waiting = orders_created(4)
+    await appended(store, [split, failed, timed_out_order, waiting])
     await project(database, batch_events)
-    await hold(database, [split, failed, given_up, waiting])
+    await hold(database, [split, failed, timed_out_order, waiting])
     assert len(await claims_of(database)) == 4
-    await appended(store, [slices_scheduled(split), splitting_failed(failed), timed_out(given_up)])
+    await appended(
+        store, [slices_scheduled(split), splitting_failed(failed), timed_out(timed_out_order)]
+    )
     await project(database, batch_events)
     assert set(await claims_of(database)) == await pending(database) == {waiting.originator_id}
 
@@ -184,7 +186,7 @@ async def test_a_released_claim_is_deleted_too(database: Database, store: EventS
     assert await claims_of(database) == {}
 
 
-async def test_an_order_waits_only_until_its_outcome_whichever_batch_has_that(
+async def test_an_order_is_pending_until_its_outcome_is_projected_in_any_batch(
     database: Database, store: EventStore
 ) -> None:
     at_once, later, waiting = orders_created(3)

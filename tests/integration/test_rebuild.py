@@ -171,7 +171,9 @@ async def test_a_poisoned_order_is_parked_in_the_rebuilt_queue_too(
 async def test_an_order_that_fits_no_column_is_parked_in_the_rebuilt_queue_too(
     conninfo: str, database: Database, misfit: dict[str, Any]
 ) -> None:
-    await parks_in_the_rebuilt_queue_too(conninfo, database, order_created("poisoned", **misfit))
+    await assert_parked_in_the_rebuilt_queue_too(
+        conninfo, database, order_created("poisoned", **misfit)
+    )
 
 
 async def test_a_schedule_that_names_a_slice_twice_is_parked_in_the_rebuilt_queue_too(
@@ -180,10 +182,12 @@ async def test_a_schedule_that_names_a_slice_twice_is_parked_in_the_rebuilt_queu
     created = order_created("poisoned")
     scheduled = slices_scheduled(created)
     twice = msgspec.structs.replace(scheduled, slices=(*scheduled.slices, scheduled.slices[0]))
-    await parks_in_the_rebuilt_queue_too(conninfo, database, created, twice)
+    await assert_parked_in_the_rebuilt_queue_too(conninfo, database, created, twice)
 
 
-async def parks_in_the_rebuilt_queue_too(conninfo: str, database: Database, *poison: Event) -> None:
+async def assert_parked_in_the_rebuilt_queue_too(
+    conninfo: str, database: Database, *poison: Event
+) -> None:
     await fill(database, 20)
     write(conninfo, *stored(poison))
     await fill(database, 20)

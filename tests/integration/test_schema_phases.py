@@ -31,7 +31,7 @@ SELECT count(*) FROM information_schema.columns
 
 @pytest.fixture
 def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LaterRevisions:
-    """The revisions of later releases: a column comes, and goes when nothing needs it any more."""
+    """The revisions of later releases: one adds a column, the next drops it after the deploy."""
     revisions = LaterRevisions(tmp_path, monkeypatch)
     revisions.add("note", "ALTER TABLE parked_orders ADD COLUMN note text;\n")
     revisions.add(

@@ -141,16 +141,16 @@ async def test_a_database_of_another_encoding_is_refused_by_name(
         await Migrations(REVISIONS).migrate(conninfo, PostgresLimits())
 
 
-async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(conninfo: str) -> None:
+async def test_a_session_that_is_read_only_is_replaced_and_not_used_again(conninfo: str) -> None:
     async with opened(conninfo) as database:
         async with database.connection() as connection:
             await connection.execute("SET default_transaction_read_only = on")
-            lent = connection.info.backend_pid
+            pid = connection.info.backend_pid
         with pytest.raises(DatabaseUnavailable, match="read-only"):
             async with database.connection() as connection:
                 await connection.execute("DELETE FROM order_queue")
         async with database.connection() as connection:
-            assert connection.info.backend_pid != lent
+            assert connection.info.backend_pid != pid
             await connection.execute("DELETE FROM order_queue")
 
 
@@ -175,38 +175,38 @@ async def repeated(connection: Connection) -> None:
 async def test_a_statement_that_another_client_prepared_fails_one_request(conninfo: str) -> None:
     async with opened(conninfo) as database:
         async with database.connection() as connection:
-            lent = connection.info.backend_pid
+            pid = connection.info.backend_pid
             cursor = psycopg.AsyncClientCursor(connection)
             await cursor.execute("PREPARE _pg3_0 AS SELECT 1")
         with pytest.raises(DatabaseUnavailable, match="already exists"):
             await database.read(repeated)
         async with database.connection() as connection:
-            assert connection.info.backend_pid != lent
+            assert connection.info.backend_pid != pid
 
 
-async def test_while_the_database_is_read_only_no_session_is_lent_and_the_setting_is_named(
+async def test_while_the_database_is_read_only_no_session_is_used_and_the_setting_is_named(
     conninfo: str,
 ) -> None:
     alter(conninfo, "default_transaction_read_only", "on")
     async with opened(conninfo) as database:
         with pytest.raises(DatabaseUnavailable, match="default_transaction_read_only is on"):
             async with database.connection():
-                raise AssertionError("a session was lent")
+                raise AssertionError("a session was used")
         with pytest.raises(SessionUnfit, match="default_transaction_read_only is on"):
             await database.connect("test")
         alter(conninfo, "default_transaction_read_only", "off")
 
-        async def is_lent() -> bool:
+        async def is_usable() -> bool:
             try:
                 await database.verify()
             except DatabaseUnavailable:
                 return False
             return True
 
-        await until(is_lent, "a session is lent again")
+        await until(is_usable, "a session is usable again")
 
 
-async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
+async def test_a_search_path_that_was_changed_after_the_start_is_refused_by_name(
     conninfo: str,
 ) -> None:
     async with opened(conninfo) as database:
@@ -222,7 +222,7 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
             await database.connect("test")
 
 
-async def test_orders_are_split_again_after_connections_were_made_while_it_was_read_only(
+async def test_orders_are_split_again_after_the_database_was_read_only_for_a_while(
     conninfo: str,
 ) -> None:
     async with serving(Settings(database_url=as_runtime(conninfo))) as api:

@@ -85,8 +85,8 @@ async def test_two_workers_never_claim_the_same_order(
     await second.close()
     assert len(held) == 300
     assert {order_id for _, order_id in held} == set(ids(orders))
-    standing = await claims_of(database)
-    assert {(claim[0], order_id) for order_id, claim in standing.items()} == set(held)
+    stored_claims = await claims_of(database)
+    assert {(claim[0], order_id) for order_id, claim in stored_claims.items()} == set(held)
     assert len({worker for worker, _ in held}) > 1
 
 

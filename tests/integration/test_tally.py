@@ -34,7 +34,7 @@ def minute_of(time: datetime) -> datetime:
 
 
 async def expected_minutes(database: Database, rows: Sequence[Row]) -> dict[datetime, MinuteSums]:
-    """What the totals changed by in each minute, by the latest time recorded up to each event."""
+    """The change of the totals in each minute; an event counts in the latest minute so far."""
     history = QueueHistory(database, MAPPER, window_positions=WINDOW)
     latest = datetime.min.replace(tzinfo=UTC)
     ends: dict[datetime, int] = {}
@@ -88,7 +88,9 @@ async def test_the_tally_is_the_fold_of_the_log_however_it_is_read(
             assert minute == expected.get(minute.minute, MinuteSums(minute.minute))
 
 
-async def test_a_tail_that_is_too_long_waits_for_its_windows(database: Database) -> None:
+async def test_a_tail_that_is_too_long_is_counted_once_its_windows_are_summed_up(
+    database: Database,
+) -> None:
     async with running_store(database) as store:
         await store.append_stored(stored([order_created() for _ in range(10)]))
     tally = tally_of(database, max_tail_events=2)

@@ -32,13 +32,13 @@ def amended(order_unique_key: str, version: int = 2) -> StoredEvent:
 
 
 class NewerMapper(EventMapper):
-    """Newer code, which knows the topic: for the queue it changes nothing."""
+    """Newer code: it knows the topic, and that its events do not change the queue."""
 
     def owns(self, topic: str) -> bool:
         return topic != NEWER_TOPIC and super().owns(topic)
 
 
-async def test_the_position_is_left_to_newer_code_which_projects_on(
+async def test_the_projection_stops_before_an_event_that_only_newer_code_knows(
     conninfo: str, database: Database
 ) -> None:
     write(conninfo, *stored([order_created("before"), order_created("amended")]))
@@ -93,7 +93,7 @@ async def test_a_rebuild_is_left_to_newer_code(conninfo: str, database: Database
     assert await queue(database) == before
 
 
-async def test_a_parked_order_is_not_taken_up_without_its_newer_events(
+async def test_a_retry_leaves_an_order_with_newer_events_parked(
     conninfo: str, database: Database
 ) -> None:
     created = order_created("amended")
@@ -110,7 +110,7 @@ async def test_a_parked_order_is_not_taken_up_without_its_newer_events(
     assert len(await parked.all()) == 1
 
 
-async def test_a_worker_leaves_such_an_order_and_splits_the_others(
+async def test_a_worker_leaves_an_order_for_newer_code_and_splits_the_others(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:
@@ -162,7 +162,7 @@ async def test_a_verification_names_every_event_that_it_cannot_judge(
     assert [one.fault for one in alone.findings] == ["NEWER_CODE"]
 
 
-async def test_history_and_log_show_it_under_the_name_that_newer_code_gives_it(
+async def test_history_and_log_show_a_newer_event_under_its_own_type(
     conninfo: str, database: Database
 ) -> None:
     created = order_created("amended")

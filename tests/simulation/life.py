@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SECOND: Final = timedelta(seconds=1)
 _CATCH_UP: Final = timedelta(seconds=0.1)
-"""A slice can follow a late one a second later, or this much earlier than was planned."""
+"""A slice follows a late one after 1 s, or after the planned distance less this if shorter."""
 _MAX_LATE: Final = timedelta(seconds=0.5)
 _RECOVERY: Final = timedelta(seconds=2.5)
 """Once faults are over, every loop works again within this time: its longest backoff is 2 s."""

@@ -60,7 +60,7 @@ def freeze(world: "World", process: "Process") -> None:
     if process.loop.ended or process.loop.frozen:
         return
     seconds = world.random.choice(_FROZEN_SECONDS) * (0.5 + world.random.random())
-    if world.random.random() < _LONG_SHARE:  # it ends with the faults
+    if world.random.random() < _LONG_SHARE:  # until the faults end at the latest
         seconds = max(seconds, min(_LONG_FREEZE_SECONDS, world.profile.fault_seconds - world.now))
     world.note(process.name, "FREEZE", f"for {seconds:.3f} s")
     process.loop.frozen = True

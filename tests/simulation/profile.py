@@ -84,7 +84,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of a schedule. Times are seconds, a tenth of the real ones or less.
+    """The parameters of a schedule. Times are seconds, mostly a tenth of the real ones or less.
 
     With `whole_life` the windows of the orders are short, and the schedule ends when every slice is
     settled. Otherwise it ends when every order has an outcome, and what is due is settled.

@@ -229,7 +229,7 @@ class World:
         refused = {
             caller.order.order_unique_key
             for caller in self.callers
-            if isinstance(caller.answer, OrderRefused)  # its start had passed
+            if isinstance(caller.answer, OrderRefused)  # its start_at had passed
         }
         are_right = requested - refused <= keys <= requested
         require(are_right, f"{requested} were requested, {refused} refused, {keys} are stored")

@@ -25,7 +25,7 @@ _LAST_SHARE: Final = 0.2
 
 _SPLITS: Final = (2, 30)
 _AROUND_SECONDS: Final = (-0.05, 0.03)
-"""When a cancel is sent, from the time of its slice. It arrives later, as the release does."""
+"""When a cancel is sent, relative to the time of its slice. Cancel and release arrive later."""
 
 _MAX_CALLERS: Final = 3
 _SPLIT_SECONDS: Final = 30.0
@@ -144,9 +144,11 @@ async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) 
         f"{fates['R']:,} were released, {fates['C']:,} cancelled, {fates['E']:,} expired"
     )
     for what, count in (
-        ("released", fates["R"]), ("cancelled", fates["C"]), ("refused a cancel", statuses[409])
-    ):  # fmt: skip
-        case_run.require(count > 0, f"no race {what} a slice, so this case cannot fail")
+        ("slice was released", fates["R"]),
+        ("slice was cancelled", fates["C"]),
+        ("cancel was refused", statuses[409]),
+    ):
+        case_run.require(count > 0, f"no {what}, so this case cannot fail")
 
 
 CASE: Final = Case(

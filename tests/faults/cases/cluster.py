@@ -135,7 +135,7 @@ async def _report(run: ClusterRun) -> None:
 
 
 def longest_pause(moments: Sequence[float], begun: float, ended: float) -> float:
-    """The longest time between two of these sorted moments that lies between begun and ended."""
+    """The longest time from begun to ended without one of these sorted moments."""
     within = [begun, *(at for at in moments if begun < at < ended), ended]
     return max(later - sooner for sooner, later in itertools.pairwise(within))
 

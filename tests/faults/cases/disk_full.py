@@ -41,7 +41,7 @@ async def run(case_run: CaseRun) -> None:
 
 
 async def _log_full(case_run: CaseRun, times: int) -> None:
-    """The log's disk is full: orders are refused, everything else works."""
+    """The log's disk is full: orders are refused, reads are answered."""
     home = case_run.home / "log"
     async with (
         SmallDisk.mounted(home / "disk", megabytes=64) as disk,

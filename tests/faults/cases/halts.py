@@ -53,7 +53,7 @@ class _Answered(msgspec.Struct, frozen=True):
 
 
 async def run(case_run: CaseRun) -> None:
-    """Halt and resume at random APIs while slices are released. One releaser gets no hints."""
+    """Halt and resume while slices are released; one of two releasers gets no notifications."""
     settings = {"batch_size": 50, "poll_interval_seconds": 0.5}
     answered: list[_Answered] = []
     async with (

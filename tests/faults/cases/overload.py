@@ -169,7 +169,7 @@ async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple
 
 
 class _Reading(msgspec.Struct, frozen=True):
-    """A time, and the seconds of Pulse's core used by Pulse or Postgres, or idle, until then."""
+    """The seconds until `at` in which Pulse's core was idle, or ran Pulse or Postgres."""
 
     at: float
     core_seconds: float
@@ -207,7 +207,7 @@ def _latencies(deployment: Deployment, begun: float, ended: float) -> list[float
 
 
 def _recovered_after(outcome: Outcome, deployment: Deployment, normal_seconds: float) -> float:
-    """Seconds from the end of the flood until answers are as fast as before."""
+    """Seconds from the end of the flood until no answer takes longer than `normal_seconds`."""
     slow = [
         answer.sent_at + answer.seconds - outcome.all_done
         for answer in deployment.caller.answers

@@ -81,7 +81,7 @@ Step = Callable[[_Workers], Awaitable[None]]
 
 
 async def run(case_run: CaseRun) -> None:
-    """End all workers in one way after the other, and measure how the backlog is settled."""
+    """Stop, freeze or kill all workers, in turn, and measure how the backlog is settled."""
     orders = _ORDERS_SHORT if case_run.short else _ORDERS
     settings = {"batch_size": 200}
     async with (

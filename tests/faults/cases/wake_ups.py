@@ -1,4 +1,4 @@
-"""Lost notifications: polling still finds every order, one poll interval later."""
+"""Lost notifications: polling still finds every order, at most one poll interval later."""
 
 import asyncio
 import time

@@ -308,7 +308,9 @@ async def test_each_version_is_shown_as_it_was(
     assert "Cancel order" not in second.text
 
 
-async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient) -> None:
+async def test_an_order_is_shown_as_of_a_position_and_of_a_time(
+    file_api: httpx.AsyncClient,
+) -> None:
     order_id = await placed(file_api)
 
     async def split() -> bool:
@@ -318,9 +320,9 @@ async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient)
     await until(split, "the order is split")
     events = (await file_api.get(f"{ORDERS}/{order_id}/events")).json()["events"]
 
-    for place in (f"position={events[0]['position']}", f"at={events[0]['recorded_at']}"):
-        page = await file_api.get(f"{LIST}/{order_id}?{place}")
-        assert "As of version 1 of 2" in text_of(page), place
+    for point in (f"position={events[0]['position']}", f"at={events[0]['recorded_at']}"):
+        page = await file_api.get(f"{LIST}/{order_id}?{point}")
+        assert "As of version 1 of 2" in text_of(page), point
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient)
         ("colour=red", 400, "colour is unknown"),
     ],
 )
-async def test_an_impossible_place_is_explained_on_the_page_of_the_order(
+async def test_an_invalid_point_in_the_past_is_explained_on_the_page_of_the_order(
     shared_api: httpx.AsyncClient, shared_conninfo: str, query: str, status: int, message: str
 ) -> None:
     created = order_created()
@@ -475,7 +477,7 @@ async def test_a_cancellation_says_what_it_does_and_does_it(
     )
 
 
-async def test_a_cancellation_that_comes_too_late_is_a_sentence(
+async def test_a_cancellation_that_comes_too_late_is_explained(
     file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_of_tomorrow()

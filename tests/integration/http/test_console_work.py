@@ -350,7 +350,7 @@ async def test_the_chart_of_another_period_says_what_it_counts(
     assert "slices of this time were examined; later ones are not counted." in page
 
 
-async def test_without_overdue_slices_due_says_no_more_than_that(api: httpx.AsyncClient) -> None:
+async def test_without_overdue_slices_the_page_due_says_so(api: httpx.AsyncClient) -> None:
     assert "No slice is overdue now." in await page_at(api, "due")
 
 

@@ -401,7 +401,7 @@ async def test_a_cursor_from_before_the_log_was_restored_is_refused(
         assert (await api.get(path, params={"cursor": again})).status_code == 200
 
 
-def coined(*parts: Any) -> str:
+def encoded(*parts: Any) -> str:
     return (
         base64.urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode())
         .rstrip(b"=")
@@ -412,24 +412,24 @@ def coined(*parts: Any) -> str:
 @pytest.mark.parametrize(
     ("path", "cursor"),
     [
-        (ORDERS, coined("orders", NO_FILTER, 0, LOG)),
-        (ORDERS, coined("orders", NO_FILTER, -1, LOG)),
-        (ORDERS, coined("orders", NO_FILTER, 2**63, LOG)),
-        (ORDERS, coined("orders", NO_FILTER, "5", LOG)),
-        (ORDERS, coined("orders", NO_FILTER, 5.0, LOG)),
-        (ORDERS, coined("orders", NO_FILTER)),
-        (ORDERS, coined("orders", None, None, 5)),
-        (ORDERS, coined("orders", NO_FILTER, 5, LOG)),
-        (ORDERS, coined("orders", NO_FILTER, 5, 6)),
-        (ORDERS, coined("orders", NO_FILTER, 5, LOG) + "="),
-        (ORDERS, coined("orders", NO_FILTER, 5, LOG) + "\n"),
-        (ORDERS, coined(*["[" * 5000])),
+        (ORDERS, encoded("orders", NO_FILTER, 0, LOG)),
+        (ORDERS, encoded("orders", NO_FILTER, -1, LOG)),
+        (ORDERS, encoded("orders", NO_FILTER, 2**63, LOG)),
+        (ORDERS, encoded("orders", NO_FILTER, "5", LOG)),
+        (ORDERS, encoded("orders", NO_FILTER, 5.0, LOG)),
+        (ORDERS, encoded("orders", NO_FILTER)),
+        (ORDERS, encoded("orders", None, None, 5)),
+        (ORDERS, encoded("orders", NO_FILTER, 5, LOG)),
+        (ORDERS, encoded("orders", NO_FILTER, 5, 6)),
+        (ORDERS, encoded("orders", NO_FILTER, 5, LOG) + "="),
+        (ORDERS, encoded("orders", NO_FILTER, 5, LOG) + "\n"),
+        (ORDERS, encoded(*["[" * 5000])),
         (ORDERS, base64.urlsafe_b64encode(b"[" * 100_000).decode()[:20_000]),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00", 1, LOG)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", "1", LOG)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 0, LOG)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 2**63, LOG)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 1, LOG)),
+        (SLICES, encoded("slices", None, None, "2026-01-05T09:15:00", 1, LOG)),
+        (SLICES, encoded("slices", None, None, "2026-01-05T09:15:00Z", "1", LOG)),
+        (SLICES, encoded("slices", None, None, "2026-01-05T09:15:00Z", 0, LOG)),
+        (SLICES, encoded("slices", None, None, "2026-01-05T09:15:00Z", 2**63, LOG)),
+        (SLICES, encoded("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 1, LOG)),
     ],
 )
 async def test_a_cursor_that_pulse_did_not_issue_is_refused(

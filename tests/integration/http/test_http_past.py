@@ -114,7 +114,7 @@ async def test_a_position_in_a_gap_is_as_of_the_event_before_it(
         ("as_of=2026-03-02T03:45:00Z", (400, "INVALID_REQUEST"), "as_of"),
     ],
 )
-async def test_a_place_that_is_refused(
+async def test_an_invalid_point_in_the_past_is_refused(
     shared_api: httpx.AsyncClient, query: str, error: tuple[int, str], field: str
 ) -> None:
     order_id = (await split_order(shared_api))["order_id"]

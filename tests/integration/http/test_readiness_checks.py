@@ -370,7 +370,7 @@ async def test_a_worker_whose_presence_cannot_be_held_is_not_ready(
     await until_ready(api)
 
 
-async def test_an_order_that_the_projection_passed_over_is_a_notice(
+async def test_an_order_that_the_projection_missed_is_a_notice(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     created = order_created()
