@@ -1,4 +1,4 @@
-"""Orders accepted and completed by all of Pulse in one process with default settings.
+"""Orders accepted and completed by all of Pulse in one process that releases no slices.
 
 Drain and rebuild are measured separately.
 """
@@ -150,7 +150,7 @@ async def _run(bench: Bench, checkout: Checkout, database: Database, *command: s
 
 
 async def until_all_finished(url: str) -> None:
-    """Wait until no order is PENDING or IN_PROGRESS; every accepted order is in these lists."""
+    """Wait until no projected order is PENDING or IN_PROGRESS; the lists have only these."""
     async with asyncio.timeout(_LIMIT_SECONDS), aiohttp.ClientSession() as http:
         for status in _UNFINISHED:
             while True:

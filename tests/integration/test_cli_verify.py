@@ -189,7 +189,7 @@ CREATIONS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), CREATIONS, ids=str)
-def test_a_creation_that_was_altered_does_not_derive_the_schedule(
+def test_every_alteration_of_a_creation_is_found_with_its_message(
     conninfo: str, change: dict[str, Any], message: str
 ) -> None:
     created, split = completed(7)

@@ -186,7 +186,9 @@ def test_only_the_owner_can_lock_the_log_against_appends(
 
 
 @pytest.mark.parametrize("role", ["runtime", "reader"])
-def test_no_right_can_be_granted_on(connections: dict[str, psycopg.Connection], role: str) -> None:
+def test_no_right_has_the_grant_option(
+    connections: dict[str, psycopg.Connection], role: str
+) -> None:
     connection = connections[role]
     rows = connection.execute(
         "SELECT grantor, table_name, privilege_type FROM information_schema.table_privileges"

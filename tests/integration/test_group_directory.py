@@ -54,7 +54,7 @@ def test_the_directory_is_created_again_if_it_was_removed(directory: GroupDirect
     assert Path(directory.path).stat().st_mode & 0o777 == 0o700
 
 
-def test_another_one_in_its_place_is_neither_used_nor_removed(parent: Path) -> None:
+def test_another_directory_in_its_place_is_neither_used_nor_removed(parent: Path) -> None:
     directory = GroupDirectory(MEMBERS)
     Path(directory.path).rename(parent / "moved")
     Path(directory.path).mkdir()

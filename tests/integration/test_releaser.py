@@ -176,7 +176,7 @@ async def test_a_cancel_that_came_first_wins_and_nothing_is_released(
     assert cancelled.trace == TRACE
 
 
-async def test_a_cancel_that_meets_a_release_decides_again(
+async def test_a_cancel_that_conflicts_with_a_release_decides_again(
     database: Database, store: EventStore
 ) -> None:
     """The release is appended after the cancel has read the order, and before its append."""

@@ -19,7 +19,7 @@ WRITES = "INSERT INTO pending_orders VALUES (1, gen_random_uuid(), now(), 1, 'NS
 READS = "SELECT 1 FROM notification_tracking"
 WORKS = "SELECT pg_sleep(30) FROM (SELECT 1 FROM notification_tracking FOR UPDATE) held"
 
-Stopped = Callable[..., AbstractContextManager[psycopg.Connection]]
+Stalled = Callable[..., AbstractContextManager[psycopg.Connection]]
 
 
 @contextmanager
@@ -75,18 +75,18 @@ async def until_held(database: Database) -> None:
 
 
 @pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, WRITES])
-@pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline, in_a_copy])
+@pytest.mark.parametrize("stalled", [unsynced, idle_after_a_pipeline, in_a_copy])
 async def test_a_stalled_client_that_holds_locks_is_terminated(
-    database: Database, conninfo: str, stopped: Stopped, statement: str
+    database: Database, conninfo: str, stalled: Stalled, statement: str
 ) -> None:
-    silent = StalledSessions(database, stalled_seconds=0.05)
+    sessions = StalledSessions(database, stalled_seconds=0.05)
     ended: list[str] = []
 
     async def is_ended() -> bool:
-        ended.extend(await silent.run_once())
+        ended.extend(await sessions.run_once())
         return not await is_held(database)
 
-    with stopped(as_runtime(conninfo), statement):
+    with stalled(as_runtime(conninfo), statement):
         await until_held(database)
         await until(is_ended, "its locks are free")
     assert set(ended) == {NAME}
@@ -95,10 +95,10 @@ async def test_a_stalled_client_that_holds_locks_is_terminated(
 async def test_a_stalled_rebuild_that_holds_the_position_is_terminated(
     database: Database, conninfo: str
 ) -> None:
-    silent = StalledSessions(database, stalled_seconds=60.0, rebuild_stalled_seconds=0.05)
+    sessions = StalledSessions(database, stalled_seconds=60.0, rebuild_stalled_seconds=0.05)
 
     async def is_ended() -> bool:
-        await silent.run_once()
+        await sessions.run_once()
         return not await is_held(database)
 
     with unsynced(as_runtime(conninfo), HOLDS_THE_POSITION, name=REBUILD):
@@ -121,11 +121,11 @@ async def test_a_stalled_rebuild_that_holds_the_position_is_terminated(
 async def test_other_sessions_are_not_terminated(
     database: Database, conninfo: str, statement: str, name: str, stalled_seconds: float
 ) -> None:
-    silent = StalledSessions(database, stalled_seconds=stalled_seconds)
+    sessions = StalledSessions(database, stalled_seconds=stalled_seconds)
     with unsynced(as_runtime(conninfo), statement, name=name):
         await until_held(database)
         await asyncio.sleep(0.2)
-        assert await silent.run_once() == []
+        assert await sessions.run_once() == []
         assert await is_held(database)
 
 

@@ -1,7 +1,7 @@
 """`pulse verify` names every kind of tampering with the log, the queue or the seal.
 
-A superuser changes rows with triggers disabled. In each round every kind is applied to an order of
-its own, so each must be found there, and nothing must be found about the other orders.
+A superuser changes rows with triggers disabled. In each round every kind is applied to four orders
+of its own, so each must be found there, and nothing must be found about the other orders.
 """
 
 import asyncio

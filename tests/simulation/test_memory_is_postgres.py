@@ -51,7 +51,7 @@ _ACTIONS = 120
 _WORKERS = ("w1", "w2")
 _WINDOW: Final = timedelta(minutes=60)
 _QUARTER: Final = _WINDOW / 4
-"""The distance of slices of an order in five. Their times are far from now at any time."""
+"""The distance between the slices of an order of five. None of their times is close to now."""
 
 
 class Side:

@@ -139,7 +139,7 @@ async def test_a_restored_log_is_sealed_again_only_after_a_fork(
     assert (found.earlier, found.largest_earlier) == (2, 8)
 
 
-async def test_the_note_of_a_fork_says_what_was_done_under_both_names(
+async def test_the_note_of_a_fork_declares_it_and_is_signed_under_both_names(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     await sealed_and_restored(database, conninfo, anchors)
@@ -176,7 +176,7 @@ async def test_an_undeclared_fork_is_found_after_a_declared_one(
     assert "another root" in found.details[0]
 
 
-async def test_an_anchor_that_the_fork_kept_must_still_fit(
+async def test_a_change_of_an_event_from_before_a_fork_is_found(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     await sealed_and_restored(database, conninfo, anchors)

@@ -43,42 +43,36 @@ WITHHELD = {"position", "claimed_by", "claimed_at"}
 IN_ORDER = ["order_id", "version", "type", "occurred_at", "recorded_at", "data"]
 
 
-@pytest.fixture(scope="module", params=WAYS)
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
-    async with served(request.param, shared_conninfo, SIGNER) as found:
-        yield found
-
-
 @pytest.fixture(params=WAYS)
-async def own(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
+async def own_apps(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
     """The same on the test's own database."""
     async with served(request.param, conninfo, SIGNER) as found:
         yield found
 
 
-async def get(both: Served, path: str, subject: str, **parameters: Any) -> httpx.Response:
+async def get(apps: Served, path: str, subject: str, **parameters: Any) -> httpx.Response:
     query = f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
-    headers = bearer(both.signer.token(sub=subject))
-    return await both.gateway.get(f"/api/{path}{query}", headers=headers)
+    headers = bearer(apps.signer.token(sub=subject))
+    return await apps.gateway.get(f"/api/{path}{query}", headers=headers)
 
 
-async def listed(both: Served, subject: str, **parameters: Any) -> list[str]:
-    response = await get(both, "orders", subject, **parameters)
+async def listed(apps: Served, subject: str, **parameters: Any) -> list[str]:
+    response = await get(apps, "orders", subject, **parameters)
     assert response.status_code == 200, response.text
     assert list(response.json()) == ["orders", "next_cursor"]
     return [one["order_unique_key"] for one in response.json()["orders"]]
 
 
-async def placed(both: Served, subject: str, *keys: str, **changes: Any) -> list[str]:
+async def placed(apps: Served, subject: str, *keys: str, **changes: Any) -> list[str]:
     """The ids of orders with these keys, all of them listed."""
     ids = []
     for key in keys:
-        response = await both.place(order(order_unique_key=key, **changes), subject)
+        response = await apps.place(order(order_unique_key=key, **changes), subject)
         assert response.status_code == 202, response.text
         ids.append(response.json()["order_id"])
 
     async def all_listed() -> bool:
-        return set(keys) <= set(await listed(both, subject, limit=200))
+        return set(keys) <= set(await listed(apps, subject, limit=200))
 
     await until(all_listed, "the orders are listed")
     return ids
@@ -89,53 +83,53 @@ def anyone() -> str:
     return f"caller {uuid4().hex}"
 
 
-async def test_callers_list_their_own_orders_and_no_others(both: Served) -> None:
+async def test_callers_list_their_own_orders_and_no_others(apps: Served) -> None:
     alice, bob = anyone(), anyone()
-    ids = await placed(both, alice, "a", "b", "c")
-    await placed(both, bob, "b", "d")
-    await both.api.post("/internal/orders", json=order())
-    assert await listed(both, alice) == ["c", "b", "a"]
-    assert await listed(both, bob) == ["d", "b"]
-    assert await listed(both, anyone()) == []
+    ids = await placed(apps, alice, "a", "b", "c")
+    await placed(apps, bob, "b", "d")
+    await apps.api.post("/internal/orders", json=order())
+    assert await listed(apps, alice) == ["c", "b", "a"]
+    assert await listed(apps, bob) == ["d", "b"]
+    assert await listed(apps, anyone()) == []
     shown_orders: list[dict[str, Any]] = []
 
     async def listed_as_read_alone() -> bool:  # workers may be splitting the orders
-        shown_orders[:] = (await get(both, "orders", alice)).json()["orders"]
-        return shown_orders == [(await both.read(order_id, alice)).json() for order_id in ids[::-1]]
+        shown_orders[:] = (await get(apps, "orders", alice)).json()["orders"]
+        return shown_orders == [(await apps.read(order_id, alice)).json() for order_id in ids[::-1]]
 
     await until(listed_as_read_alone, "the orders are listed as each is read")
     for shown in shown_orders:
-        inside = (await both.api.get(f"/internal/orders/{shown['order_id']}")).json()
+        inside = (await apps.api.get(f"/internal/orders/{shown['order_id']}")).json()
         assert {*inside} - {*shown} == WITHHELD
         assert list(shown) == [name for name in inside if name not in WITHHELD]
 
 
-async def test_filters_are_of_the_callers_scope(both: Served) -> None:
+async def test_filters_are_of_the_callers_scope(apps: Served) -> None:
     alice, bob = anyone(), anyone()
-    await placed(both, alice, "a%", "ab", instrument="NSE:A")
-    await placed(both, alice, "c", instrument="NSE:B")
-    await placed(both, bob, "bob's", instrument="NSE:A")
-    assert await listed(both, alice, instrument="NSE:A") == ["ab", "a%"]
-    assert await listed(both, alice, order_unique_key="a%") == ["a%"]
-    assert await listed(both, alice, order_unique_key="bob's") == []
-    assert await listed(both, alice, order_unique_key="c", instrument="NSE:A") == []
-    assert await listed(both, alice, order_queue_status="FAILED") == []
-    (second,) = (await get(both, "orders", alice, order_unique_key="ab")).json()["orders"]
-    assert await listed(both, alice, created_from=second["created_at"]) == ["c", "ab"]
-    assert await listed(both, alice, created_before=second["created_at"]) == ["a%"]
+    await placed(apps, alice, "a%", "ab", instrument="NSE:A")
+    await placed(apps, alice, "c", instrument="NSE:B")
+    await placed(apps, bob, "bob's", instrument="NSE:A")
+    assert await listed(apps, alice, instrument="NSE:A") == ["ab", "a%"]
+    assert await listed(apps, alice, order_unique_key="a%") == ["a%"]
+    assert await listed(apps, alice, order_unique_key="bob's") == []
+    assert await listed(apps, alice, order_unique_key="c", instrument="NSE:A") == []
+    assert await listed(apps, alice, order_queue_status="FAILED") == []
+    (second,) = (await get(apps, "orders", alice, order_unique_key="ab")).json()["orders"]
+    assert await listed(apps, alice, created_from=second["created_at"]) == ["c", "ab"]
+    assert await listed(apps, alice, created_before=second["created_at"]) == ["a%"]
 
 
-async def test_pages_by_cursors_that_have_no_position(both: Served) -> None:
+async def test_pages_by_cursors_that_have_no_position(apps: Served) -> None:
     alice, bob = anyone(), anyone()
     keys = [f"k{n}" for n in range(5)]
     for key in keys:
-        await placed(both, alice, key)
-        await placed(both, bob, key)
+        await placed(apps, alice, key)
+        await placed(apps, bob, key)
     seen: list[str] = []
     cursors: list[str] = []
     while True:
         cursor = {"cursor": cursors[-1]} if cursors else {}
-        page = (await get(both, "orders", alice, limit=2, **cursor)).json()
+        page = (await get(apps, "orders", alice, limit=2, **cursor)).json()
         seen += [one["order_unique_key"] for one in page["orders"]]
         if page["next_cursor"] is None:
             break
@@ -147,15 +141,15 @@ async def test_pages_by_cursors_that_have_no_position(both: Served) -> None:
     assert len(cursors) == 2
 
 
-async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> None:
+async def test_a_cursor_is_of_one_caller_and_of_its_filters(apps: Served) -> None:
     alice, bob = anyone(), anyone()
-    await placed(both, alice, *"abc")
-    (bobs,) = await placed(both, bob, "a")
-    cursor = (await get(both, "orders", alice, limit=1)).json()["next_cursor"]
-    assert await listed(both, alice, cursor=cursor) == ["b", "a"]
+    await placed(apps, alice, *"abc")
+    (bobs,) = await placed(apps, bob, "a")
+    cursor = (await get(apps, "orders", alice, limit=1)).json()["next_cursor"]
+    assert await listed(apps, alice, cursor=cursor) == ["b", "a"]
     for_alice = Caller.of_token(ISSUER, alice)
-    inside = (await both.api.get("/internal/orders?limit=1")).json()["next_cursor"]
-    log_id = UUID((await both.api.get("/internal/events?limit=1")).json()["log_id"])
+    inside = (await apps.api.get("/internal/orders?limit=1")).json()["next_cursor"]
+    log_id = UUID((await apps.api.get("/internal/events?limit=1")).json()["log_id"])
     forged = [
         encode_own_cursor(OwnOrderQuery(limit=1), for_alice, OwnCursorKey.after(other, log_id))
         for other in (UUID(bobs), uuid4(), order_id_for(for_alice.key_scope, ""))
@@ -175,12 +169,12 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
         (alice, {"cursor": "ü"}),
         (alice, {"cursor": "x" * 10_000}),
     ]:
-        response = await get(both, "orders", subject, **parameters)
+        response = await get(apps, "orders", subject, **parameters)
         details = fault(response, 400, "INVALID_REQUEST")
         assert details["field"] == "cursor"
         answers.append(response.content)
     assert answers[5] == answers[6], "the answer does not show whether another's order exists"
-    response = await both.api.get(f"/internal/orders?cursor={cursor}")
+    response = await apps.api.get(f"/internal/orders?cursor={cursor}")
     assert fault(response, 400, "INVALID_REQUEST")["field"] == "cursor"
 
 
@@ -203,35 +197,35 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
         ),
     ],
 )
-async def test_a_wrong_parameter_is_refused_and_named(both: Served, query: str, field: str) -> None:
-    headers = bearer(both.signer.token())
-    response = await both.gateway.get(f"/api/orders?{query}", headers=headers)
+async def test_a_wrong_parameter_is_refused_and_named(apps: Served, query: str, field: str) -> None:
+    headers = bearer(apps.signer.token())
+    response = await apps.gateway.get(f"/api/orders?{query}", headers=headers)
     assert fault(response, 400, "INVALID_REQUEST")["field"] == field
 
 
-async def test_the_token_must_grant_orders_read(both: Served) -> None:
-    (order_id,) = await placed(both, "alice", uuid4().hex)
+async def test_the_token_must_grant_orders_read(apps: Served) -> None:
+    (order_id,) = await placed(apps, "alice", uuid4().hex)
     for path in ("orders", f"orders/{order_id}/events"):
-        headers = bearer(both.signer.token(scope="orders:write"))
-        response = await both.gateway.get(f"/api/{path}", headers=headers)
+        headers = bearer(apps.signer.token(scope="orders:write"))
+        response = await apps.gateway.get(f"/api/{path}", headers=headers)
         assert fault(response, 403, "FORBIDDEN") == {"required_scope": "orders:read"}
-        fault(await both.gateway.get(f"/api/{path}"), 401, "UNAUTHORIZED")
-        headers = bearer(both.signer.token(scope="orders:read"))
-        assert (await both.gateway.get(f"/api/{path}", headers=headers)).status_code == 200
+        fault(await apps.gateway.get(f"/api/{path}"), 401, "UNAUTHORIZED")
+        headers = bearer(apps.signer.token(scope="orders:read"))
+        assert (await apps.gateway.get(f"/api/{path}", headers=headers)).status_code == 200
 
 
-async def test_options_and_head_of_the_list(both: Served) -> None:
-    headers = bearer(both.signer.token())
-    response = await both.gateway.options("/api/orders", headers=headers)
+async def test_options_and_head_of_the_list(apps: Served) -> None:
+    headers = bearer(apps.signer.token())
+    response = await apps.gateway.options("/api/orders", headers=headers)
     assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
-    assert (await both.gateway.head("/api/orders", headers=headers)).status_code == 200
+    assert (await apps.gateway.head("/api/orders", headers=headers)).status_code == 200
 
 
-async def test_the_history_has_what_concerns_the_order_and_nothing_else(both: Served) -> None:
+async def test_the_history_has_what_concerns_the_order_and_nothing_else(apps: Served) -> None:
     alice = anyone()
-    (order_id,) = await placed(both, alice, "a")
-    assert (await both.cancel(order_id, {"reason": "why"}, alice)).status_code == 200
-    history = (await get(both, f"orders/{order_id}/events", alice)).json()
+    (order_id,) = await placed(apps, alice, "a")
+    assert (await apps.cancel(order_id, {"reason": "why"}, alice)).status_code == 200
+    history = (await get(apps, f"orders/{order_id}/events", alice)).json()
     assert history["order_id"] == order_id
     created, *_, cancelled = history["events"]
     assert list(created) == IN_ORDER
@@ -243,46 +237,46 @@ async def test_the_history_has_what_concerns_the_order_and_nothing_else(both: Se
     caller = Caller.of_token(ISSUER, alice)
     assert (cancelled["type"], cancelled["data"]["reason"]) == ("OrderCancelled", "why")
     assert cancelled["data"]["cancelled_by"] == caller.placed_by
-    inside = await both.events(order_id)
+    inside = await apps.events(order_id)
     assert [one["type"] for one in history["events"]] == [one["type"] for one in inside]
     assert [one["recorded_at"] for one in history["events"]] == [
         one["recorded_at"] for one in inside
     ]
 
 
-async def test_another_author_of_a_cancellation_is_not_shown(both: Served) -> None:
+async def test_another_author_of_a_cancellation_is_not_shown(apps: Served) -> None:
     alice = anyone()
-    (order_id,) = await placed(both, alice, "a")
-    assert (await both.api.post(f"/internal/orders/{order_id}/cancel")).status_code == 200
-    *_, cancelled = (await get(both, f"orders/{order_id}/events", alice)).json()["events"]
+    (order_id,) = await placed(apps, alice, "a")
+    assert (await apps.api.post(f"/internal/orders/{order_id}/cancel")).status_code == 200
+    *_, cancelled = (await get(apps, f"orders/{order_id}/events", alice)).json()["events"]
     assert cancelled["data"]["cancelled_by"] is None
 
 
 async def test_another_callers_history_is_answered_with_the_bytes_of_a_missing_one(
-    both: Served,
+    apps: Served,
 ) -> None:
     request = order()
-    alices = (await both.place(request)).json()["order_id"]
-    internal = (await both.api.post("/internal/orders", json=request)).json()["order_id"]
+    alices = (await apps.place(request)).json()["order_id"]
+    internal = (await apps.api.post("/internal/orders", json=request)).json()["order_id"]
     for subject in ("bob", "Alice", "internal", "desk"):
         for order_id in (alices, internal):
             answers = []
             for asked in (order_id, str(uuid4())):
-                response = await get(both, f"orders/{asked}/events", subject)
+                response = await get(apps, f"orders/{asked}/events", subject)
                 fault(response, 404, "ORDER_NOT_FOUND")
                 answers.append(response.content.replace(asked.encode(), b"ID"))
             assert answers[0] == answers[1]
-    fault(await get(both, "orders/no-id/events", "alice"), 404, "ORDER_NOT_FOUND")
+    fault(await get(apps, "orders/no-id/events", "alice"), 404, "ORDER_NOT_FOUND")
 
 
 async def test_a_cursor_from_before_the_log_was_restored_is_refused(
-    own: Served, conninfo: str
+    own_apps: Served, conninfo: str
 ) -> None:
-    await placed(own, "alice", *"abc")
-    cursor = (await get(own, "orders", "alice", limit=1)).json()["next_cursor"]
+    await placed(own_apps, "alice", *"abc")
+    cursor = (await get(own_apps, "orders", "alice", limit=1)).json()["next_cursor"]
     with psycopg.connect(as_superuser(conninfo)) as connection:
         connection.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
-    response = await get(own, "orders", "alice", cursor=cursor)
+    response = await get(own_apps, "orders", "alice", cursor=cursor)
     assert response.status_code == 400
     assert "before the log was restored" in response.json()["error"]["message"]
 
@@ -297,33 +291,35 @@ def order_of_alice() -> OrderCreated:
     )
 
 
-async def test_worker_claim_and_process_are_not_in_a_history(own: Served, conninfo: str) -> None:
+async def test_worker_claim_and_process_are_not_in_a_history(
+    own_apps: Served, conninfo: str
+) -> None:
     split, failed = (order_of_alice() for _ in range(2))
     write(conninfo, *stored([split, slices_scheduled(split), failed, splitting_failed(failed)]))
     for created in (split, failed):
-        response = await get(own, f"orders/{created.originator_id}/events", "alice")
+        response = await get(own_apps, f"orders/{created.originator_id}/events", "alice")
         assert response.status_code == 200
         for secret in (b"worker", b"host:", b"claimed", b"recorded_by", b"position", b"trace"):
             assert secret not in response.content
 
 
 async def test_the_worker_of_an_order_that_timed_out_is_not_shown(
-    own: Served, conninfo: str
+    own_apps: Served, conninfo: str
 ) -> None:
     created = order_of_alice()
     write(conninfo, *stored([created, timed_out(created)]))
 
     async def listed_as_failed() -> bool:
-        return await listed(own, "alice", order_queue_status="FAILED") != []
+        return await listed(own_apps, "alice", order_queue_status="FAILED") != []
 
     await until(listed_as_failed, "the order is projected")
     for path in (f"orders/{created.originator_id}", "orders"):
-        response = await get(own, path, "alice")
+        response = await get(own_apps, path, "alice")
         assert b"worker" not in response.content
         assert b"place it again under a new key" in response.content
 
 
-async def test_events_that_cannot_be_shown_have_no_data(own: Served, conninfo: str) -> None:
+async def test_events_that_cannot_be_shown_have_no_data(own_apps: Served, conninfo: str) -> None:
     created = order_of_alice()
     newer = stored([slices_scheduled(created)])[0].state
     events = [
@@ -333,7 +329,7 @@ async def test_events_that_cannot_be_shown_have_no_data(own: Served, conninfo: s
         StoredEvent(created.originator_id, 5, SlicesScheduled.TOPIC, b'{"timestamp":"x","a":1}'),
     ]
     write(conninfo, *stored([created]), *events)
-    response = await get(own, f"orders/{created.originator_id}/events", "alice")
+    response = await get(own_apps, f"orders/{created.originator_id}/events", "alice")
     _, *others = response.json()["events"]
     assert [(one["type"], one["data"], one["occurred_at"]) for one in others] == [
         ("OtherEvent", {}, None)
@@ -435,16 +431,16 @@ async def test_unexpected_events_are_a_plain_500() -> None:
     fault((await answer_to(path, refusal(404, "ORDER_NOT_FOUND")))[0], 404, "ORDER_NOT_FOUND")
 
 
-async def test_the_api_limits_the_gateway_to_orders_of_its_caller(own: Served) -> None:
+async def test_the_api_limits_the_gateway_to_orders_of_its_caller(own_apps: Served) -> None:
     """Even a gateway that asks for others' orders gets those of its caller alone."""
-    if own.api.base_url.path == "/pulse/":
+    if own_apps.api.base_url.path == "/pulse/":
         pytest.skip("in one process no gateway calls the API")
     headers = {"X-Pulse-On-Behalf-Of": ALICE.key_scope}
     headers |= bearer(GATEWAY_TOKEN)
     for filters in ("placed_by=bob", "trace_id=t", "order_unique_key=a&key_scope=internal"):
-        response = await own.api.get(f"/internal/orders?{filters}", headers=headers)
+        response = await own_apps.api.get(f"/internal/orders?{filters}", headers=headers)
         fault(response, 400, "INVALID_REQUEST")
-    await own.api.post("/internal/orders", json=order())
-    response = await own.api.get("/internal/orders", headers=headers)
+    await own_apps.api.post("/internal/orders", json=order())
+    response = await own_apps.api.get("/internal/orders", headers=headers)
     assert response.json()["orders"] == []
     assert response.json()["next_cursor"] is None

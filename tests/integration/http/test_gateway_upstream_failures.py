@@ -166,7 +166,7 @@ FAILURES: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", FAILURES)
-async def test_a_response_that_is_not_from_pulse_is_a_500(answer: str) -> None:
+async def test_an_unexpected_answer_is_a_500(answer: str) -> None:
     for response in (await answers(FAILURES[answer]()))[:2]:
         fault(response, 500, "INTERNAL_ERROR")
         assert "evil" not in response.text

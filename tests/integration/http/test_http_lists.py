@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 SLICES = "/pulse/internal/slices"
 EVENTS = "/pulse/internal/events"
-STATUSES = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
+STATUSES = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 LOG = str(UUID(int=1))
 TYPES = ["OrderCreated", "SlicesScheduled", "SplittingFailed", "TimedOut"]
 
