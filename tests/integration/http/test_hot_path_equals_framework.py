@@ -35,9 +35,9 @@ async def endpoint(
         yield Endpoint(shared_api, ORDERS, first=201, again=200)
         return
     signer = signer_of("HS256")
-    async with served("in one process", shared_conninfo, signer) as both:
-        both.gateway.headers.update(bearer(signer.token(sub="alice")))
-        yield Endpoint(both.gateway, "/api/orders", first=202, again=202)
+    async with served("in one process", shared_conninfo, signer) as apps:
+        apps.gateway.headers.update(bearer(signer.token(sub="alice")))
+        yield Endpoint(apps.gateway, "/api/orders", first=202, again=202)
 
 
 @pytest.mark.parametrize(

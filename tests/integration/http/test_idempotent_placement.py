@@ -114,10 +114,10 @@ async def test_of_many_different_requests_with_one_key_one_is_accepted(
     assert answered.json()["total_quantity"] == requests[responses.index(winner)]["total_quantity"]
 
 
-async def test_a_repeated_batch_of_a_thousand_is_recognised(
+async def test_a_thousand_repeated_requests_at_once_are_recognised(
     shared_api: httpx.AsyncClient,
 ) -> None:
-    """More than may wait for the pool: a repeated batch must not be 503."""
+    """More than may wait for the pool: a repeated request must not be 503."""
     requests = [json.dumps(order()).encode() for _ in range(1000)]
     for status in (201, 200):
         responses = await asyncio.gather(*(post(shared_api, r) for r in requests))

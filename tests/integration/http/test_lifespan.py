@@ -103,7 +103,7 @@ async def test_a_failed_start_or_stop_is_reported(
     assert said[-1] == {"type": f"lifespan.{stage}.failed", "message": message.format(stage)}
 
 
-async def test_a_crash_within_is_a_plain_500() -> None:
+async def test_a_crash_of_the_application_is_a_plain_500() -> None:
     async def crash(*_: object) -> None:
         raise ZeroDivisionError("SELECT secret")
 
