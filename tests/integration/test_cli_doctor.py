@@ -86,8 +86,8 @@ def test_a_setting_of_the_server_that_matters_is_named_with_what_to_change(
 
 
 def test_the_connections_of_all_processes_are_counted() -> None:
-    four = msgspec.structs.replace(OWN_SERVER, processes=8, worker_processes=2)
-    (found,) = (c for c in check_server(four, GOOD) if c.name == "max_connections")
+    ten = msgspec.structs.replace(OWN_SERVER, processes=8, worker_processes=2)
+    (found,) = (c for c in check_server(ten, GOOD) if c.name == "max_connections")
     assert found.state == "fail"
     assert "the 10 processes of `pulse up` take up to 140" in found.message
 

@@ -150,8 +150,8 @@ async def test_a_page_has_the_last_order_that_it_examined(
     assert (page.orders, page.next_before, page.last_examined) == ((), None, None)
 
 
-async def spread_over_buckets(database: Database, count: int) -> list[int]:
-    """That many orders of caller `oms`, each in a bucket of positions below the one before it."""
+async def spread_over_buckets(database: Database, count: int) -> None:
+    """This many orders of caller `oms`, each in its own bucket of positions."""
     await append(database, [order_created(placed_by="oms") for _ in range(count)])
     await project(database)
     await fetch(
@@ -161,7 +161,6 @@ async def spread_over_buckets(database: Database, count: int) -> list[int]:
     )
     await fetch_as_owner(database, "TRUNCATE pending_orders")
     await fetch(database, "UPDATE notification_tracking SET notification_id = 262144 * 20::bigint")
-    return [262144 * n for n in range(count, 0, -1)]
 
 
 @pytest.mark.parametrize("filters", [{"placed_by": "oms"}, {"trace_id": TRACE.trace_id}])

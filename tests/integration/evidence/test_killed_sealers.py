@@ -23,7 +23,7 @@ from pulse.postgres import Database
 from tests.support.seal import append, sealer
 
 conninfo, anchors, events = sys.argv[1:]
-execute, keep = psycopg.AsyncCursor.execute, AnchorFile.append
+execute = psycopg.AsyncCursor.execute
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -344,7 +344,9 @@ def files_next_to(file: Path) -> list[str]:
         (("yesterday", "2026-03-02T05:00:00Z"), "not an RFC 3339 time"),
     ],
 )
-def test_a_period_without_events_is_refused(log: Log, times: Sequence[str], message: str) -> None:
+def test_a_period_that_cannot_be_exported_is_refused(
+    log: Log, times: Sequence[str], message: str
+) -> None:
     file = log.home / "pack.tar"
     ended = log.export("--from", times[0], "--to", times[1], "-o", str(file))
     assert ended.exit_code in {1, 2}

@@ -68,7 +68,7 @@ async def test_a_process_reads_its_key_again_after_a_rotation(
     assert running.fault is None
 
 
-async def test_a_key_that_does_not_seal_rotates_nothing(
+async def test_a_refused_rotation_adds_no_key(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
     kept = AnchorFile(anchors)

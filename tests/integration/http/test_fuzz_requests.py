@@ -96,8 +96,8 @@ bodies = st.one_of(
 
 @pytest.fixture(scope="module")
 async def client(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    both = msgspec.structs.replace(SIGNER.settings, database_url=as_runtime(shared_conninfo))
-    async with serving(both) as client:
+    configured = msgspec.structs.replace(SIGNER.settings, database_url=as_runtime(shared_conninfo))
+    async with serving(configured) as client:
         yield client
 
 

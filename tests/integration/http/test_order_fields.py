@@ -9,8 +9,8 @@ from tests.support.orders import body, fault, new_key, post, split_config
 
 HUGE = "9" * 5000
 UNREADABLE = {HUGE, f"-{HUGE}", f"{HUGE}.0", "1e999", "-1e999"}
-"""Numbers that no parser can hold: the decoder refuses them before the rules apply."""
-NOT_WHOLE_NUMBERS = [
+"""Numbers that the decoder refuses, before the rules apply."""
+WRONG_NUMBERS = [
     *sorted(UNREADABLE),
     '"100"',
     "100.0",
@@ -73,14 +73,14 @@ WRONG_FIELDS = [
     *wrong(
         "side", "INVALID_REQUEST", [*NOT_STRINGS, '""', '"buy"', '"HOLD"', '"BUY "', '"BUY\\n"']
     ),
-    *wrong("total_quantity", "INVALID_QUANTITY", NOT_WHOLE_NUMBERS),
+    *wrong("total_quantity", "INVALID_QUANTITY", WRONG_NUMBERS),
     *wrong("total_quantity", "INVALID_QUANTITY", ["0", "-0", "-1", "4", "1000000001"]),
     *wrong("split_config", "INVALID_SPLIT_CONFIG", NOT_OBJECTS),
 ]
 WRONG_SPLITS = [
-    *wrong("num_splits", "INVALID_SPLIT_CONFIG", NOT_WHOLE_NUMBERS),
+    *wrong("num_splits", "INVALID_SPLIT_CONFIG", WRONG_NUMBERS),
     *wrong("num_splits", "INVALID_SPLIT_CONFIG", ["0", "-0", "-1", "1", "101"]),
-    *wrong("duration_minutes", "INVALID_SPLIT_CONFIG", NOT_WHOLE_NUMBERS),
+    *wrong("duration_minutes", "INVALID_SPLIT_CONFIG", WRONG_NUMBERS),
     *wrong("duration_minutes", "INVALID_SPLIT_CONFIG", ["0", "-0", "-1", "1441"]),
     *wrong("randomize", "INVALID_SPLIT_CONFIG", ["null", "0", "1", '"true"', "[]", "{}", "1.0"]),
     *wrong("randomize", "INVALID_SPLIT_CONFIG", [HUGE, "1e999"]),

@@ -65,7 +65,7 @@ TOO_DEEP = {
 
 
 @pytest.mark.parametrize(("content", "code"), TOO_DEEP.values(), ids=TOO_DEEP)
-async def test_an_order_nested_without_end_is_refused_alone(
+async def test_an_order_nested_too_deep_is_refused_alone(
     shared_api: httpx.AsyncClient, content: bytes, code: str
 ) -> None:
     single = await post(shared_api, content)
@@ -77,7 +77,7 @@ async def test_an_order_nested_without_end_is_refused_alone(
     assert results[1]["body"] == single.json()
 
 
-async def test_a_batch_that_is_mostly_nesting_is_refused_at_once(
+async def test_a_batch_that_is_mostly_nesting_is_refused(
     shared_api: httpx.AsyncClient,
 ) -> None:
     content = f"[{','.join([DEEP] * 60)}]".encode()

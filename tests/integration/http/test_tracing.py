@@ -172,7 +172,7 @@ MALFORMED = {
     "version ff": f"ff{PARENT[2:]}",
     "short version": PARENT[1:],
     "blanks inside": PARENT.replace("-", " "),
-    "full-width digits": PARENT.replace("0", "\u0660"),
+    "Arabic digits": PARENT.replace("0", "\u0660"),
 }
 STATES = {
     "vendor=opaque, congo=t61rcWkgMzE": "vendor=opaque,congo=t61rcWkgMzE",
