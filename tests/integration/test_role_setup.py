@@ -28,7 +28,7 @@ SELECT p.oid::regprocedure::text, p.proowner::regrole::text, p.proacl::text
 
 
 class Names:
-    """Names of roles of the test's own. They need quotes."""
+    """Names of roles for one test. All but `login` need quotes."""
 
     def __init__(self) -> None:
         own = uuid4().hex[:8]

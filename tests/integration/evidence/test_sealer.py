@@ -1,4 +1,4 @@
-"""The sealer: the tree of the log, step by step; keys, anchors, lost logs, several processes."""
+"""The sealer: the tree of the log, step by step; keys, anchors, restored databases, processes."""
 
 import asyncio
 import base64

@@ -139,7 +139,7 @@ class Changes:
         return tables.due.get(created_position)
 
     def apply_to(self, tables: Tables) -> None:
-        """Commit them."""
+        """Commit these changes to the tables."""
         for order_id, row in self.orders.items():
             tables.orders[order_id] = row
             tables.ids[row["created_position"]] = order_id
