@@ -39,7 +39,6 @@ _READS = 2
 _READING_SECONDS = 0.2
 _CANCEL_SECONDS = 0.2
 _NEAR_SECONDS = 0.02
-_HALTED_SECONDS = 1.5
 
 HALTS: Final = (
     HaltRequest("ALL", "outage"),
@@ -221,7 +220,7 @@ class HaltingCaller(RetryingCaller):
     def check(self) -> None:
         halt = self.answer.halt
         require(halt.halt_id in self.world.invariants.halted, f"{self.name} got {halt}, not stored")
-        at = self.world.now + self.world.random.random() * _HALTED_SECONDS
+        at = self.world.now + self.world.random.random() * self.world.profile.halted
         name = f"resume{self.name[4:]}"
         self.world.halting.append(ResumingCaller(self.world, name, halt.halt_id, at))
 

@@ -117,7 +117,7 @@ class Invariants:
             lifted = self.in_force.pop(event.halt_id)
             for order_id, order in self.orders.items():
                 if _is_halted(order, [lifted]):
-                    self.lives[order_id].resumed_at = record.recorded_at
+                    self.lives[order_id].resume(record.recorded_at)
 
     def _check_not_halted(self, event: SlicesReleased) -> None:
         order = self.orders[event.originator_id]

@@ -26,6 +26,8 @@ _SECOND: Final = timedelta(seconds=1)
 _CATCH_UP: Final = timedelta(seconds=0.1)
 """A slice follows a late one after 1 s, or after the planned distance less this if shorter."""
 _MAX_LATE: Final = timedelta(seconds=0.5)
+_POLL: Final = timedelta(seconds=1)
+"""A releaser reads the due orders this often, also while a halt covers them."""
 _RECOVERY: Final = timedelta(seconds=2.5)
 """Once faults are over, every loop works again within this time: its longest backoff is 2 s."""
 
@@ -33,8 +35,7 @@ _RECOVERY: Final = timedelta(seconds=2.5)
 class OrderLife:
     """The slices of one order and what became of each; checks every event.
 
-    `quiet_at` is when the faults end, `resumed_at` when a halt of the order was lifted last. All
-    times are by the database's clock.
+    `quiet_at` is when the faults end. All times are by the database's clock.
     """
 
     def __init__(self, created: OrderCreated, profile: "Profile", quiet_at: datetime) -> None:
@@ -50,7 +51,7 @@ class OrderLife:
         self._changed_at = quiet_at
         self._max_delay = timedelta(seconds=profile.max_release_delay)
         self._settled_by = quiet_at + _RECOVERY
-        self.resumed_at = quiet_at
+        self._resumed_at = quiet_at
 
     @property
     def quantities(self) -> Quantities:
@@ -143,14 +144,23 @@ class OrderLife:
                 f"{self._id} released {s} together with {following}",
             )
 
+    def resume(self, now: datetime) -> None:
+        """Record that a halt of the order was lifted. Expired slices were settled before."""
+        number = len(self._fates)
+        if self.release and not self.ended and number < len(self._slices):
+            expired_at = self._expires_at(self._slices[number])
+            if expired_at < now:
+                self._check_delay(expired_at + _POLL, now)
+        self._resumed_at = now
+
     def _check_background(self, event: SlicesReleased | SlicesExpired, now: datetime) -> None:
         require(self.release, f"{self._id} is one that Pulse does not release")
         require(event.timestamp <= now, f"{self._id} has an event of {event.timestamp} at {now}")
 
     def _check_delay(self, due_at: datetime, now: datetime) -> None:
-        since = max(due_at, self._changed_at, self._settled_by, self.resumed_at)
+        since = max(due_at, self._changed_at, self._settled_by, self._resumed_at)
         late = now - since
-        require(late <= _MAX_LATE, f"{self._id} was due at {due_at}, settled {late} late at {now}")
+        require(late <= _MAX_LATE, f"{self._id} was due at {due_at}, {late} late at {now}")
 
     def _expires_at(self, s: Slice) -> datetime:
         latest = s.scheduled_at + self._max_delay

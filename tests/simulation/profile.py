@@ -91,7 +91,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     `workers` processes have workers, and each of the others may. `minute_seconds` is how long a
     minute of a window lasts. Orders start after `starts_in`, if that is above 0. With `rolls` the
     default of some processes is the session policy ROLL; a session needs minutes of 60 s. With
-    `seals` every process seals the log.
+    `seals` every process seals the log. A halt is lifted within `halted` after its answer.
     """
 
     orders: int
@@ -116,6 +116,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     starts_in: float = 0.0
     rolls: bool = False
     seals: bool = False
+    halted: float = 1.5
     answer: float = 0.1
     statement: float = 0.25
     idle_in_transaction: float = 0.04
@@ -134,8 +135,9 @@ def draw(random: Random) -> Profile:
     if seals:
         planned = (_seal_fault(windows) for _ in range(windows.choice((0, 1, 1, 2))))
         faults = msgspec.structs.replace(faults, planned_faults=(*faults.planned_faults, *planned))
+    halted = windows.choice((1.5, 1.5, 12.0)) if whole_life else 1.5
     return msgspec.structs.replace(
-        profile, starts_in=starts_in, rolls=rolls, seals=seals, faults=faults
+        profile, starts_in=starts_in, rolls=rolls, seals=seals, halted=halted, faults=faults
     )
 
 
