@@ -48,7 +48,7 @@ interop: $(VENV)/.dev ## run the tests with other programs (browsers, proxies, P
 unit: $(VENV)/.dev ## run the unit tests, except those that depend on time
 	$(BIN)/pytest -n 2 -q -m "not timing" tests/unit $(PYTEST_ARGS)
 
-simulate: $(VENV)/.dev ## test the simulation, then run it for a minute; SEED=n replays one schedule
+simulate: $(VENV)/.dev ## test the simulation, then run it for a minute; SEED=n repeats one run
 	$(if $(SEED),,$(BIN)/pytest -n 2 -q -m simulation tests/simulation)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))

@@ -18,7 +18,7 @@ FAILED_IS_FINAL: Final = (
 FAILURE_REASONS: Final = (TIMED_OUT, TOO_LATE, SPLITTING_ERROR)
 """The reasons that this code knows."""
 
-MAX_EXAMINED: Final = 1_000
+MAX_EXAMINED_FAILURES: Final = 1_000
 """A page of one reason reads no further once it has examined this many FAILED orders."""
 
 _WHAT_TO_DO: Final = {
@@ -77,8 +77,8 @@ class Failures:
         """A page of the FAILED orders that were created before a position.
 
         Without a reason it costs as much as a page of the list of orders. With one, orders are read
-        `limit` at a time, until `limit` are found or MAX_EXAMINED were examined; the page may have
-        up to twice the limit.
+        `limit` at a time, until `limit` are found or MAX_EXAMINED_FAILURES were examined; the page
+        may have up to twice the limit.
         """
         found: list[OrderView] = []
         as_of_position = examined = 0
@@ -94,7 +94,7 @@ class Failures:
             found += [order for order in page.orders if reason in {None, order.failure_reason}]
             before = page.next_before
             examined += limit
-            if before is None or len(found) >= limit or examined >= MAX_EXAMINED:
+            if before is None or len(found) >= limit or examined >= MAX_EXAMINED_FAILURES:
                 return FailedPage(tuple(found), as_of_position, before)
 
     async def parked(self, limit: int) -> ParkedPage:

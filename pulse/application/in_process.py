@@ -337,7 +337,7 @@ class InProcessOrders:
         order = stream.order
         if stream.version > order.version:
             raise NothingToCancel(order.id, order.quantities, _FOREIGN)
-        if await self._reader.parked_at(order.id) is not None:
+        if await self._reader.parked_position(order.id) is not None:
             raise NothingToCancel(order.id, order.quantities, _PARKED)
 
     async def history(
@@ -359,10 +359,10 @@ class InProcessOrders:
         records = await self._records(order_id, caller)
         return [log_entry(record, self._store.mapper) for record in records]
 
-    async def parked_at(self, order_id: UUID) -> int | None:
+    async def parked_position(self, order_id: UUID) -> int | None:
         """The position of the event that could not be applied; None if the order is not parked."""
         self._require_served()
-        return await self._reader.parked_at(order_id)
+        return await self._reader.parked_position(order_id)
 
     async def _records(self, order_id: UUID, caller: Caller) -> Sequence[RecordedEvent]:
         self._require_served()

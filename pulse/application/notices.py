@@ -18,7 +18,7 @@ from pulse.postgres import Connection
 from pulse.projections.audit import AuditState, read_audit_state
 from pulse.projections.claims import Workers, read_workers
 from pulse.projections.overview import (
-    MAX_EXAMINED,
+    MAX_EXAMINED_FOR_HEALTH,
     RECENT_SECONDS,
     Lag,
     QueueHealth,
@@ -408,7 +408,7 @@ def target_text(target: HaltTarget) -> str:
 
 
 def _orders(count: int) -> str:
-    number = f"{count:,}" + (" or more" if count == MAX_EXAMINED else "")
+    number = f"{count:,}" + (" or more" if count == MAX_EXAMINED_FOR_HEALTH else "")
     return f"{number} order{'' if count == 1 else 's'}"
 
 

@@ -8,7 +8,7 @@ import typer
 from pulse.application.orders import CancelRequest, OrderNotFound
 from pulse.cli.author import new_trace, this_user
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import echo, format_time, order_id_of, order_not_found, output
+from pulse.cli.terminal import display_time, echo, order_id_of, order_not_found, output
 from pulse.domain import NothingToCancel, OrderCancelled
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendRefused
@@ -99,7 +99,7 @@ def _lines(cancelled: _Cancelled) -> list[str]:
     numbers = event.sequence_numbers
     what = f" in {numbered_slices(numbers)}" if numbers else ", before it was split"
     reason = "" if event.reason is None else f", reason: {event.reason}"
-    when = "" if cancelled.now else f" before, at {format_time(event.timestamp)}"
+    when = "" if cancelled.now else f" before, at {display_time(event.timestamp)}"
     lines = [
         f"order {order.order_id} {'is' if cancelled.now else 'was'} cancelled{when}",
         f"cancelled: {counted(event.quantity, 'share')}{what}",

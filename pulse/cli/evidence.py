@@ -18,9 +18,9 @@ from pulse.cli.author import this_user
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.terminal import (
     AsJson,
+    display_time,
     echo,
     errors,
-    format_time,
     order_id_of,
     order_not_found,
     output,
@@ -29,7 +29,7 @@ from pulse.cli.terminal import (
 from pulse.code_version import code_version
 from pulse.errors import PulseError
 from pulse.evidence.exports import RecordedExport
-from pulse.evidence.pack.members import Selection, period_text
+from pulse.evidence.pack.members import Selection, selection_text
 from pulse.evidence.pack.writer import OnProgress, PackRequest
 from pulse.evidence.pack_export import ExportedPack
 from pulse.evidence.verification import NoSuchOrder
@@ -269,14 +269,14 @@ def _list(*, as_json: bool) -> None:
         output().print("nothing has been exported yet")
     for export in exports:
         output().print(
-            f"{format_time(export.exported_at)}  {export.exported_by} as {export.database_role}  "
+            f"{display_time(export.exported_at)}  {export.exported_by} as {export.database_role}  "
             f"{_selected(export)}, {counted(export.events, 'event')}"
         )
         output().print(f"  content hash {export.content_hash}, code {export.code_version}")
 
 
 def _selected(export: RecordedExport) -> str:
-    return period_text(
+    return selection_text(
         Selection(
             order_id=export.order_id,
             recorded_from=export.recorded_from,

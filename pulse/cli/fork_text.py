@@ -1,6 +1,6 @@
 """Describes forks of the log in sentences."""
 
-from pulse.cli.terminal import format_time
+from pulse.cli.terminal import display_time
 from pulse.eventstore.log_fork import LogFork
 from pulse.evidence.chain import DeclaredFork
 from pulse.evidence.losses import LostEvents
@@ -13,7 +13,7 @@ def fork_text(fork: LogFork | DeclaredFork) -> str:
     if fork.size is not None and fork.known_size is not None and fork.known_size > fork.size:
         lost = f", up to {counted(fork.known_size - fork.size, 'sealed event')} lost"
     return (
-        f"forked at position {fork.position:,} on {format_time(fork.forked_at)} by "
+        f"forked at position {fork.position:,} on {display_time(fork.forked_at)} by "
         f"{fork.forked_by}{lost}: {fork.reason} (log_id before: {fork.old_log_id})"
     )
 

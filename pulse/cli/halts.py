@@ -12,7 +12,7 @@ from pulse.application.halts import HaltRequest, HaltSet, HaltView, require_scop
 from pulse.application.notices import target_text
 from pulse.cli.author import new_trace, this_user
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import AsJson, echo, format_time, output
+from pulse.cli.terminal import AsJson, display_time, echo, output
 from pulse.domain import HaltNotFound, HaltTarget
 from pulse.domain.constraints import field_fault_of
 from pulse.errors import PulseError
@@ -211,9 +211,9 @@ def _lines(halt: HaltView, suffix: str = "") -> Iterator[Text]:
     style = "bold yellow" if halt.lifted_at is None else "bold"
     yield Text(state, style).append(f" {printable(target_text(target))}{suffix}", "not bold")
     yield Text(f"  id      {halt.halt_id}")
-    since = f"{format_time(halt.halted_at)} by {printable(halt.halted_by)}"
+    since = f"{display_time(halt.halted_at)} by {printable(halt.halted_by)}"
     yield Text(f"  halted  {since}: {printable(halt.reason)}")
     if halt.lifted_at is not None:
         why = "" if halt.lifted_reason is None else f": {printable(halt.lifted_reason)}"
         lifted_by = printable(halt.lifted_by or "")
-        yield Text(f"  lifted  {format_time(halt.lifted_at)} by {lifted_by}{why}")
+        yield Text(f"  lifted  {display_time(halt.lifted_at)} by {lifted_by}{why}")

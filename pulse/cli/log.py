@@ -11,7 +11,7 @@ import typer
 from pulse.cli.author import this_user
 from pulse.cli.exits import FAILURE, NOT_ANCHORED, run_with_tools
 from pulse.cli.fork_text import fork_text, lost_text
-from pulse.cli.terminal import AsJson, echo, errors, format_time, group, output
+from pulse.cli.terminal import AsJson, display_time, echo, errors, group, output
 from pulse.errors import PulseError
 from pulse.eventstore.log_fork import LogFork, LogIdentity, read_forks, read_identity
 from pulse.evidence.anchors import AnchorUnusable
@@ -69,7 +69,7 @@ def show(*, as_json: AsJson = False) -> None:
         shown = {**msgspec.structs.asdict(identity), "forks": forks, "lost": lost}
         echo(msgspec.json.encode(shown))
         return
-    output().print(f"log_id {identity.log_id}, since {format_time(identity.made_at)}")
+    output().print(f"log_id {identity.log_id}, since {display_time(identity.made_at)}")
     for fork in forks:
         output().print(fork_text(fork))
     for loss in lost:

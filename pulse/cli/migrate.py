@@ -41,7 +41,9 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     ] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Show by the exit code which revisions wait; change nothing."),
+        typer.Option(
+            "--check", help="Show by the exit code which revisions are pending; change nothing."
+        ),
     ] = False,
     roles: Annotated[
         bool, typer.Option("--roles", help="Also create the three roles and set their rights.")
@@ -87,9 +89,9 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     Exit codes: 0 the schema is current, or the script is printed. 2 wrong usage
     or settings. 3 Postgres cannot be reached or may not be changed, a table stays
     locked, older processes run, or the schema is unknown or not compatible with
-    this code. With --check: 7 revisions wait that this code needs, 8 only
-    revisions of --after wait, 9 the database has newer revisions, which are
-    compatible with this code.
+    this code. With --check: 7 revisions are pending that this code needs, 8 only
+    revisions of --after are pending, 9 the database has newer revisions, which
+    are compatible with this code.
 
     Examples:
       pulse migrate --check

@@ -11,7 +11,7 @@ from rich.text import Text
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.in_process import InProcessOrders
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import AsJson, add_command, echo, format_time, group, output
+from pulse.cli.terminal import AsJson, add_command, display_time, echo, group, output
 from pulse.http.api.lists import OrderParameters, order_query
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
@@ -150,7 +150,7 @@ def list_orders(  # noqa: PLR0913 - one for each filter
         output().print(
             _line(f"key {order.order_unique_key}, {order.instrument}, from {order.placed_by}")
         )
-        output().print(_line(f"created {format_time(order.created_at)}"))
+        output().print(_line(f"created {display_time(order.created_at)}"))
     rest = "; there are more: raise --limit" if found.more else ""
     count = counted(len(found.orders), "order") if found.orders else "No order"
     output().print(f"{count}, as of position {found.as_of_position:,}{rest}.")
@@ -213,7 +213,9 @@ def _render(found: _Found, reason: str | None) -> Iterator[Text]:
 def _order(order: OrderView) -> Iterator[Text]:
     yield Text(f"{order.order_id}  ").append(printable(order.failure_reason or ""), "bold red")
     yield _line(f"key {order.order_unique_key}, {order.instrument}, from {order.placed_by}")
-    yield _line(f"created {format_time(order.created_at)}, failed {format_time(order.updated_at)}")
+    yield _line(
+        f"created {display_time(order.created_at)}, failed {display_time(order.updated_at)}"
+    )
     yield _line(f"why: {order.failure_message}.")
     yield _line(f"what to do: {what_to_do(order.failure_reason)}")
 

@@ -19,8 +19,8 @@ from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import KeyScope, order_query_of
 from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.terminal import (
+    display_time,
     echo,
-    format_time,
     key_not_found,
     order_id_of,
     order_not_found,
@@ -184,7 +184,7 @@ async def _order_as_of(tools: Tools, order_id: UUID, as_of: AsOfQuery) -> OrderV
     except VersionBeyondStream as error:
         raise PulseError(f"the order has only {counted(error.version, 'version')}") from None
     except TimeInFuture as error:
-        now = format_time(error.now)
+        now = display_time(error.now)
         raise PulseError(
             f"the time is in the future: the clock of the database is at {now}"
         ) from None
@@ -218,7 +218,7 @@ def _title(history: _History) -> Text:
     state = history.order.order_queue_status
     if history.order.as_of:
         as_of = history.order.as_of
-        moment = "" if as_of.at is None else f", {format_time(as_of.at)}"
+        moment = "" if as_of.at is None else f", {display_time(as_of.at)}"
         title.append(f" as of position {as_of.position:,}{moment}")
     title.append(" was " if history.order.as_of else " is ").append(
         state, _STYLES.get(state, "bold yellow")
@@ -230,18 +230,18 @@ def _title(history: _History) -> Text:
 def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
     heading = Text(f"{number}. ").append(printable(view.type), "bold")
     if isinstance(event, _ONE_LINE):
-        line = f"  {format_time(event.timestamp)}  {_sentence(event, view)}"
+        line = f"  {display_time(event.timestamp)}  {_sentence(event, view)}"
         yield heading.append(line).append(f"  position {view.position}", "dim")
         return
     yield heading.append(f"  position {view.position}, version {view.version}", "dim")
     yield _line(f"   {_sentence(event, view)}")
     occurred, difference = view.occurred_at, ""
     if event is not None:
-        occurred = format_time(event.timestamp)
+        occurred = display_time(event.timestamp)
         difference = f"  ({clock_difference(event.timestamp, view.recorded_at)})"
     if occurred is not None:
         yield _line(f"   occurred  {occurred}")
-    yield _line(f"   recorded  {format_time(view.recorded_at)}{difference}")
+    yield _line(f"   recorded  {display_time(view.recorded_at)}{difference}")
     if event is not None:
         by, trace = event.recorded_by, event.trace
         yield _line(f"   by        {by.component} {by.instance}, code {by.code_version}")
@@ -252,7 +252,7 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
 def _sentence(event: Event | None, view: EventView) -> str:
     if event is None:
         return f"Not readable by this code; as stored: {_stored(view.data)}"
-    return sentence_of(event, format_time)
+    return sentence_of(event, display_time)
 
 
 def _request(created: OrderCreated) -> Iterator[Text]:
@@ -270,7 +270,7 @@ def _request(created: OrderCreated) -> Iterator[Text]:
 def _window(created: OrderCreated) -> Iterator[str]:
     """The requested start and session policy, and the window; no lines if neither was requested."""
     if created.start_at is not None:
-        yield f"  requested start: {format_time(created.start_at)}"
+        yield f"  requested start: {display_time(created.start_at)}"
     if created.session_policy is not None or created.applied_policy != "NONE":
         requested = created.session_policy or "none, so the default applies"
         yield f"  session policy {created.applied_policy}, requested: {requested}"
@@ -298,8 +298,8 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
     elif order.claimed_at is not None:
         yield from _section("What it waits for")
         yield _line(
-            f"  Worker {order.claimed_by}, which claimed it at {format_time(order.claimed_at)}, to "
-            "split it."
+            f"  Worker {order.claimed_by}, which claimed it at {display_time(order.claimed_at)}, "
+            "to split it."
         )
 
 
@@ -316,7 +316,7 @@ def _what_is_left(order: OrderView) -> Iterator[Text]:
         next_slice = scheduled[0]
         yield _line(
             f"  Slice {next_slice.sequence_number} is the next: due at "
-            f"{format_time(next_slice.scheduled_at)}. `pulse cancel` cancels what is left."
+            f"{display_time(next_slice.scheduled_at)}. `pulse cancel` cancels what is left."
         )
     else:
         yield _line("  Pulse does not release the slices of this order: they stay scheduled.")

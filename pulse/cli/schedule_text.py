@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from rich.text import Text
 
-from pulse.cli.terminal import format_time
+from pulse.cli.terminal import display_time
 from pulse.domain import Slice, SliceState, SplitTerms, broken_rules
 
 _COLUMNS: Final = 80
@@ -58,13 +58,13 @@ def draw(
 
 def window_lines(terms: SplitTerms) -> Iterator[str]:
     """From when to when the order is scheduled, and in which trading sessions."""
-    yield f"from {format_time(terms.starts_at)} to {format_time(terms.ends_at)}"
+    yield f"from {display_time(terms.starts_at)} to {display_time(terms.ends_at)}"
     sessions = terms.sessions
     for session in sessions[:_MAX_SESSIONS]:
-        opens_at, closes_at = format_time(session.opens_at), format_time(session.closes_at)
+        opens_at, closes_at = display_time(session.opens_at), display_time(session.closes_at)
         yield f"in the session from {opens_at} to {closes_at}"
     if len(sessions) > _MAX_SESSIONS:
-        last = format_time(sessions[-1].closes_at)
+        last = display_time(sessions[-1].closes_at)
         yield f"and in {len(sessions) - _MAX_SESSIONS} more, the last until {last}"
 
 

@@ -20,7 +20,7 @@ from pulse.application.notices import (
 )
 from pulse.cli.exits import FAILURE, WrongSettings, run_with_tools
 from pulse.cli.projections import finding_text
-from pulse.cli.terminal import AsJson, echo, format_time, output
+from pulse.cli.terminal import AsJson, display_time, echo, output
 from pulse.cli.watch import watch
 from pulse.eventstore import AppendFault, probe_append
 from pulse.printable import printable
@@ -274,7 +274,7 @@ def _releases(snapshot: HealthSnapshot) -> Iterator[Text]:
     oldest = f", the oldest for {format_duration(queue.oldest_due_seconds)}"
     yield line.append(oldest) if queue.due else line
     for halt in snapshot.halts[:_MAX_NAMED]:
-        since = format_time(halt.halted_at)
+        since = display_time(halt.halted_at)
         what = f"  halted: {target_text(halt.target)}, since {since} by {halt.halted_by}"
         yield Text(printable(what), "yellow")
     if len(snapshot.halts) > _MAX_NAMED:

@@ -114,7 +114,7 @@ def echo(line: str | bytes) -> None:
         raise BrokenPipeError from None
 
 
-def format_time(at: datetime) -> str:
+def display_time(at: datetime) -> str:
     """A time in RFC 3339 and UTC, always with six digits of its fraction, unlike in the API."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 

@@ -23,13 +23,13 @@ from pulse.cli.exits import (
 )
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
 from pulse.cli.fork_text import fork_text
-from pulse.cli.terminal import echo, errors, format_time, output, progress_on
+from pulse.cli.terminal import display_time, echo, errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.evidence.chain import DeclaredFork
 from pulse.evidence.findings import Finding
 from pulse.evidence.note import NoteInvalid, VerifierKey
 from pulse.evidence.pack.check import PackCheck, PackReport
-from pulse.evidence.pack.members import Export, Selection, period_text
+from pulse.evidence.pack.members import Export, Selection, selection_text
 from pulse.process.startup import tune_gc
 from pulse.wording import counted
 
@@ -203,12 +203,12 @@ def _as_json(report: PackReport) -> PackVerification:
 
 def _summary(report: PackReport, seconds: float, *, was_given: bool) -> Iterator[str | Text]:
     if report.selection is not None:
-        yield f"pack: {period_text(report.selection)}"
+        yield f"pack: {selection_text(report.selection)}"
     if report.content_hash is not None and not _is_changed(report):
         yield f"content hash: {report.content_hash}"
     if (export := report.export) is not None:
         yield (
-            f"exported {format_time(export.exported_at)} by {export.exported_by}, as the database "
+            f"exported {display_time(export.exported_at)} by {export.exported_by}, as the database "
             f"role {export.database_role}, with code {export.code_version}: this is not signed"
         )
     if report.signer is not None and report.size is not None:

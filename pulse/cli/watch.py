@@ -20,7 +20,7 @@ from pulse.application.notices import (
     read_health_snapshot,
     with_halts,
 )
-from pulse.cli.terminal import echo, format_time, output
+from pulse.cli.terminal import display_time, echo, output
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.tools import Tools
 from pulse.projections.overview import QueueCounts, read_queue_counts
@@ -143,7 +143,7 @@ def _as_json(sample: Sample, rates: Rates) -> dict[str, Any]:
     snapshot = sample.snapshot
     notices = notices_of(snapshot)
     return {
-        "time": format_time(sample.time),
+        "time": display_time(sample.time),
         "healthy": not _needs(notices),
         "notices": notices,
         "per_second": rates,
@@ -166,7 +166,7 @@ def _one_line(sample: Sample, rates: Rates) -> Text:
     snapshot = sample.snapshot
     needs = _needs(notices_of(snapshot))
     parts = [
-        format_time(sample.time),
+        display_time(sample.time),
         f"accepted {_rate(rates.accepted_orders)}",
         f"finished {_rate(rates.finished_orders)}",
         *(f"{state} {sample.queue.orders(state):,}" for state in _STATES),
@@ -187,7 +187,7 @@ def _table(sample: Sample, rates: Rates) -> Group:
     for name, shown in _rows(sample, rates):
         table.add_row(name, shown)
     return Group(
-        Text(f"Pulse at {format_time(sample.time)}. Ctrl-C ends."), table, *_notice_lines(sample)
+        Text(f"Pulse at {display_time(sample.time)}. Ctrl-C ends."), table, *_notice_lines(sample)
     )
 
 
@@ -230,4 +230,4 @@ def _rate(per_second: float | None) -> str:
 
 
 def _now() -> str:
-    return format_time(datetime.now(UTC))
+    return display_time(datetime.now(UTC))

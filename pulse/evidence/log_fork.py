@@ -384,4 +384,4 @@ def require_reason(reason: str) -> None:
 
 def processes_text(processes: Sequence[OtherProcess]) -> str:
     """Which processes are present, for a message."""
-    return "; ".join(f"{each.process} ({each.sessions})" for each in processes)
+    return "; ".join(f"{each.process} ({each.purposes})" for each in processes)

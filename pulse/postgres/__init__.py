@@ -11,7 +11,7 @@ from pulse.postgres.database import describe as describe
 from pulse.postgres.limits import PostgresLimits as PostgresLimits
 from pulse.postgres.session import WRONG_SESSION_ERRORS as WRONG_SESSION_ERRORS
 from pulse.postgres.session import Connection as Connection
-from pulse.postgres.session import Sessions as Sessions
+from pulse.postgres.session import Connector as Connector
 from pulse.postgres.session import SessionUnfit as SessionUnfit
 from pulse.postgres.session import abort_connection as abort_connection
 from pulse.postgres.sql import fetch as fetch

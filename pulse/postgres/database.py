@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from pulse import metrics
 from pulse.errors import PulseError
 from pulse.postgres.limits import PostgresLimits, bounded_conninfo, milliseconds
-from pulse.postgres.session import CONNECTION_KWARGS, WRONG_SESSION_ERRORS, Connection, Sessions
+from pulse.postgres.session import CONNECTION_KWARGS, WRONG_SESSION_ERRORS, Connection, Connector
 from pulse.postgres.sql import load_sql
 
 T = TypeVar("T")
@@ -112,12 +112,12 @@ class Database:
         self._connect_error: str | None = (
             None  # why the latest attempt to connect failed, if it did
         )
-        self._sessions = Sessions(
+        self._connector = Connector(
             conninfo, self.limits, code_revision=code_revision, read_only=read_only
         )
-        role = "replica" if read_only else "pool"
+        purpose = "replica" if read_only else "pool"
         self._pool: AsyncConnectionPool[_PooledConnection] = AsyncConnectionPool(
-            bounded_conninfo(conninfo, role, self.limits, code_revision),
+            bounded_conninfo(conninfo, purpose, self.limits, code_revision),
             connection_class=_PooledConnection,
             kwargs={**CONNECTION_KWARGS, "report": self._note_connect_error},
             configure=self._prepare_pooled,
@@ -144,14 +144,14 @@ class Database:
         idle = stats["pool_available"]
         return PoolState(idle, stats["pool_size"] - idle, stats.get("requests_waiting", 0))
 
-    async def connect(self, role: str) -> Connection:
+    async def connect(self, purpose: str) -> Connection:
         """Open a dedicated connection in autocommit mode, which the caller must close.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: the session does not meet Pulse's requirements.
         """
-        return await self._sessions.connect(role)
+        return await self._connector.connect(purpose)
 
     @contextlib.asynccontextmanager
     async def connection(self, *, lock_seconds: float | None = None) -> AsyncIterator[Connection]:
@@ -224,7 +224,7 @@ class Database:
             DatabaseUnavailable: the session is unfit, and the message says why; or Postgres cannot
                 be reached or is overloaded.
         """
-        await self.read(self._sessions.verify)
+        await self.read(self._connector.verify)
 
     def _note_exhausted(self) -> None:
         self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
@@ -237,7 +237,7 @@ class Database:
 
     async def _prepare_pooled(self, connection: _PooledConnection) -> None:
         try:
-            await self._sessions.prepare(connection)
+            await self._connector.prepare(connection)
             if self._on_connect is not None:
                 await self._on_connect(connection)
         except psycopg.Error as error:

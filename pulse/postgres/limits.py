@@ -32,14 +32,14 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bounded_conninfo(
-    conninfo: str, role: str, limits: PostgresLimits, code_revision: int | None = None
+    conninfo: str, purpose: str, limits: PostgresLimits, code_revision: int | None = None
 ) -> str:
     """The conninfo plus the timeouts that the client enforces, and the application name.
 
-    The connection appears in pg_stat_activity as `pulse:<role>@<host>/r<code_revision>:<pid>`, in
-    which `code_revision` is the last revision of the schema that this code knows. A revision that
-    is not compatible with older code waits until no session of older code is left. A session
-    without a revision counts as older. Timeouts that the server enforces are set by statements (see
+    The connection appears in pg_stat_activity as `pulse:<purpose>@<host>/r<code_revision>:<pid>`.
+    `code_revision` is the last revision of the schema that this code knows. A revision that is not
+    compatible with older code waits until no session of older code is left. A session without a
+    revision counts as older. Timeouts that the server enforces are set by statements (see
     `session`), because poolers refuse or drop them as startup parameters. PgBouncer accepts the
     startup parameters used here in its default configuration.
     """
@@ -47,7 +47,7 @@ def bounded_conninfo(
     known = "" if code_revision is None else f"/r{code_revision}"
     return make_conninfo(
         conninfo,
-        application_name=f"pulse:{role}@{host}{known}:{os.getpid()}",
+        application_name=f"pulse:{purpose}@{host}{known}:{os.getpid()}",
         client_encoding="UTF8",
         connect_timeout=limits.connect_seconds,
         keepalives=1,

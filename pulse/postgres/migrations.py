@@ -22,7 +22,7 @@ from pulse.postgres.grants import Grant
 from pulse.postgres.limits import PostgresLimits, milliseconds
 from pulse.postgres.revision import AppliedRevision, Revision
 from pulse.postgres.roles import RoleNames, RoleSetup, read_role_names
-from pulse.postgres.session import Connection, Sessions
+from pulse.postgres.session import Connection, Connector
 from pulse.postgres.sql import load_sql
 
 _HAS_COLUMNS: Final = load_sql(__package__, "has_columns")
@@ -212,7 +212,7 @@ class Migrations:
         return len(applied) >= (self.head if after else self.needed)
 
     async def _connect(self, conninfo: str, limits: PostgresLimits) -> Connection:
-        return await Sessions(conninfo, limits, code_revision=self.head).connect("migrate")
+        return await Connector(conninfo, limits, code_revision=self.head).connect("migrate")
 
     async def _lock(self, connection: Connection) -> str:
         """Take the migration lock until the session ends; returns the schema of Pulse's tables."""

@@ -11,10 +11,10 @@ _SELECT_OTHER_PROCESSES: Final = load_sql(__package__, "select_other_processes")
 
 
 class OtherProcess(msgspec.Struct, frozen=True):
-    """A process as `<host>:<pid>`, and the roles in its application names, separated by commas."""
+    """A process as `<host>:<pid>`, and the purposes of its sessions, separated by commas."""
 
     process: str
-    sessions: str
+    purposes: str
 
 
 async def read_other_processes(connection: Connection) -> list[OtherProcess]:

@@ -15,7 +15,7 @@ from psycopg import sql
 from pulse.errors import PulseError
 from pulse.postgres.grants import Grant, Privilege, privileges
 from pulse.postgres.limits import PostgresLimits
-from pulse.postgres.session import Connection, Sessions
+from pulse.postgres.session import Connection, Connector
 from pulse.postgres.sql import fetch, load_sql
 
 _log = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ async def create_login_roles(conninfo: str, limits: PostgresLimits, names: RoleN
         psycopg.Error: Postgres cannot be reached, or this role may not create roles.
         SessionUnfit: this server, database or session does not meet Pulse's requirements.
     """
-    async with await Sessions(conninfo, limits).connect("roles") as connection:
+    async with await Connector(conninfo, limits).connect("roles") as connection:
         missing = await _missing(connection, names)
         if not missing:
             return

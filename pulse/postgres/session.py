@@ -73,7 +73,7 @@ WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
 """Errors which show that the session is not the one that was verified: close the connection."""
 
 
-class Sessions:
+class Connector:
     """Creates the sessions to one database: with equal settings, and in the same schema.
 
     They announce `code_revision`, the last revision of the schema that this code knows. With
@@ -96,14 +96,14 @@ class Sessions:
         self._shown: dict[str, str] = {}  # the settings as the server shows them: with units
         self._schema: str | None = None
 
-    async def connect(self, role: str) -> Connection:
+    async def connect(self, purpose: str) -> Connection:
         """Open a connection in autocommit mode whose session is set up and verified.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
             SessionUnfit: the session does not meet Pulse's requirements.
         """
-        conninfo = bounded_conninfo(self._conninfo, role, self._limits, self._code_revision)
+        conninfo = bounded_conninfo(self._conninfo, purpose, self._limits, self._code_revision)
         try:
             connection = await AsyncConnection.connect(conninfo, **CONNECTION_KWARGS)
         except psycopg.OperationalError as error:

@@ -84,11 +84,11 @@ class Listener:
         channel: str,
         wake_up: WakeUp,
         *,
-        role: str = "listener",
+        purpose: str = "listener",
         prepare: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self.connected = False
-        self._role = role
+        self._purpose = purpose
         self._prepare = prepare
         self._database = database
         self._statement = sql.SQL("LISTEN {}").format(sql.Identifier(channel))
@@ -99,7 +99,7 @@ class Listener:
         retry, reported = Retry(_RETRY), False
         while True:
             try:
-                async with await self._database.connect(self._role) as connection:
+                async with await self._database.connect(self._purpose) as connection:
                     if self._prepare is not None:
                         await self._prepare(connection)
                     await connection.execute(self._statement)
@@ -108,7 +108,9 @@ class Listener:
                     await self._listen(connection)
             except UNAVAILABLE_ERRORS as error:
                 if not reported:
-                    _log.warning("wakeups.listener_lost", role=self._role, error=describe(error))
+                    _log.warning(
+                        "wakeups.listener_lost", purpose=self._purpose, error=describe(error)
+                    )
                 reported = True
             finally:
                 self.connected = False

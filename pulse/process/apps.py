@@ -25,7 +25,7 @@ from pulse.http.asgi import ASGIApp
 from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware, ServiceTokens
 from pulse.http.console.app import ConsoleUseCases, RootPage, create_console
 from pulse.http.console.pages import send_error
-from pulse.http.console.sessions import CONSOLE_PATH, ConsoleAuthMiddleware, Sessions
+from pulse.http.console.sessions import CONSOLE_PATH, ConsoleAuthMiddleware, ConsoleSessions
 from pulse.http.gateway.app import create_gateway
 from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
@@ -238,7 +238,7 @@ def _api(settings: Settings, node: Node) -> _Routed:
 
 def _console(settings: Settings, node: Node, api_prefix: str) -> _Routed:
     tokens = ServiceTokens(settings.service_tokens, settings.service_rights)
-    sessions = Sessions(tokens)
+    sessions = ConsoleSessions(tokens)
     console = create_console(
         ConsoleUseCases(
             orders=node.orders,

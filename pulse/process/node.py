@@ -33,12 +33,12 @@ from pulse.http.server_sent_events import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.market_calendar import SHIPPED, MarketCalendar, load
 from pulse.postgres import Database, Listener, Notifier
+from pulse.process.background_services import BackgroundServices
 from pulse.process.revisions import HEAD
 from pulse.process.schema import SchemaGate
 from pulse.process.seal import own_verifier, sealer_of
 from pulse.process.server import Server, open_server
 from pulse.process.startup import on_stop_signal
-from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
@@ -46,7 +46,7 @@ from pulse.projections.projector import BUSY_SECONDS, Projector
 from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.projections.tally import QueueTally
 from pulse.settings import Settings
-from pulse.workers.recovery import LostWorkers, OrphanedClaims, StalledSessions
+from pulse.workers.recovery import GoneWorkers, OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
@@ -222,11 +222,11 @@ class Node:
             SessionUnfit, SchemaNotCurrent, LogUnfit, RoleUnfit: as in `SchemaGate.wait`.
         """
         self._register_gauges()
-        async with Supervisor() as supervisor:
+        async with BackgroundServices() as services:
             await self._database.open()
-            supervisor.on_stop(self._database.close)
-            self._start_services(supervisor)
-            starting = asyncio.create_task(self._start_loops(supervisor))
+            services.on_stop(self._database.close)
+            self._start_services(services)
+            starting = asyncio.create_task(self._start_loops(services))
             try:
                 await self._gate.attempted.wait()
                 if self._gate.fault is None or starting.done():
@@ -247,63 +247,63 @@ class Node:
         metrics.POOL_WAITING.set_function(lambda: database.pool_state.waiting)
         metrics.APPEND_QUEUE_EVENTS.set_function(lambda: appender.queued_events)
 
-    def _start_services(self, supervisor: Supervisor) -> None:
+    def _start_services(self, services: BackgroundServices) -> None:
         notified = _Notified(self._on_log_advance)
         listener = Listener(self._database, LOG_CHANNEL, notified)
         appender = self._store.appender
-        supervisor.start("log-notifier", self._log_notifier.run)
-        supervisor.start("claims-notifier", self._claims_notifier.run)
-        supervisor.start("listener", listener.run)
-        supervisor.start("appender", appender.run, request_stop=appender.drain)
+        services.start("log-notifier", self._log_notifier.run)
+        services.start("claims-notifier", self._claims_notifier.run)
+        services.start("listener", listener.run)
+        services.start("appender", appender.run, request_stop=appender.drain)
 
-    async def _start_loops(self, supervisor: Supervisor) -> None:
+    async def _start_loops(self, services: BackgroundServices) -> None:
         """Start what needs the schema, once it is current. Stopping is in the reverse order."""
         await self._gate.wait()
         with contextlib.suppress(PulseError):
             await self._clock_watch.run_once()
-        supervisor.start_loop(Loop(self._gate))
-        supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.remeasure))
+        services.start_loop(Loop(self._gate))
+        services.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.remeasure))
         record = ClockRecord(self._database, self._origin, self._clock_watch.take_offsets)
-        supervisor.start_loop(Loop(record, require=self._gate.require))
-        supervisor.start_loop(Loop(StalledSessions(self._database)))
-        supervisor.start_loop(self._projector_loop)
+        services.start_loop(Loop(record, require=self._gate.require))
+        services.start_loop(Loop(StalledSessions(self._database)))
+        services.start_loop(self._projector_loop)
         if self._workers is not WorkerLocation.IN_GROUP:
-            supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
-        supervisor.start_loop(self._feed_loop())
+            services.start_loop(Loop(NoticeWatch(self.readiness.notices)))
+        services.start_loop(self._feed_loop())
         if self._replica is not None:
-            supervisor.on_stop(self._replica.database.close)
-            supervisor.start_loop(Loop(self._replica, require=self._gate.require))
+            services.on_stop(self._replica.database.close)
+            services.start_loop(Loop(self._replica, require=self._gate.require))
         if self._settings.metrics:
-            supervisor.on_stop(self._gauges.close)
-            supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
-        self._start_seal(supervisor)
+            services.on_stop(self._gauges.close)
+            services.start_loop(Loop(self._gauges, require=self._gate.require))
+        self._start_seal(services)
         if self._presence is not None:  # stops after the workers, or others release their claims
-            supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
+            services.start("presence", self._presence.run, request_stop=self._presence.stop)
         if self._workers is not WorkerLocation.IN_GROUP:
-            supervisor.on_stop(self._project_own_events)
-        supervisor.start_loop(self._orphaned_claims_loop())
-        supervisor.start_loop(Loop(LostWorkers(self._database), require=self._gate.require))
+            services.on_stop(self._project_own_events)
+        services.start_loop(self._orphaned_claims_loop())
+        services.start_loop(Loop(GoneWorkers(self._database), require=self._gate.require))
         for loop in self._worker_loops:
-            supervisor.start_loop(loop)
+            services.start_loop(loop)
         if self._worker_loops:
-            supervisor.start_loop(Loop(Audit(self._database)))
+            services.start_loop(Loop(Audit(self._database)))
             summary = HistorySummary(self._database, self._store.mapper)
-            supervisor.start_loop(Loop(summary, require=self._gate.require))
+            services.start_loop(Loop(summary, require=self._gate.require))
 
-    def _start_seal(self, supervisor: Supervisor) -> None:
+    def _start_seal(self, services: BackgroundServices) -> None:
         """Seal the log if this process has a key; on stop, also seal the last events."""
         if self._seal is None:
             return
         sealer, anchors = self._seal
-        supervisor.start("anchors", anchors.run)
-        supervisor.on_stop(self._seal_own_events)
+        services.start("anchors", anchors.run)
+        services.on_stop(self._seal_own_events)
         loop = Loop(
             sealer,
             wake_up=self._seal_wake_up,
             poll_seconds=self._settings.poll_interval_seconds,
             require=self._gate.require,
         )
-        supervisor.start_loop(loop)
+        services.start_loop(loop)
 
     def _feed_loop(self) -> Loop:
         return Loop(

@@ -14,7 +14,7 @@ from pulse.loop import Job, Loop
 from pulse.postgres import PostgresLimits, describe
 from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError
 from pulse.postgres.roles import RoleNames, create_login_roles
-from pulse.process.supervisor import Supervisor
+from pulse.process.background_services import BackgroundServices
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -76,8 +76,8 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
             raise EmbeddedServerError(
                 f"The embedded Postgres server does not create its roles: {describe(error)}."
             ) from error
-        async with Supervisor() as supervisor:
-            supervisor.start_loop(Loop(EmbeddedServerWatch(embedded)))
+        async with BackgroundServices() as services:
+            services.start_loop(Loop(EmbeddedServerWatch(embedded)))
             conninfo = make_conninfo(embedded.conninfo, user=EMBEDDED_ROLES.runtime)
             yield Server(conninfo, superuser_conninfo=embedded.conninfo)
     finally:

@@ -27,10 +27,10 @@ from pulse.postgres.embedded import has_data
 from pulse.postgres.migrations import Migrations, SchemaNotCurrent
 from pulse.postgres.revision import AppliedRevision, Revision
 from pulse.postgres.roles import RoleNames
+from pulse.process.background_services import BackgroundServices
 from pulse.process.revisions import HEAD, REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
-from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.order_view import OrderReader
@@ -70,9 +70,9 @@ class Tools(msgspec.Struct, frozen=True):
         """
         await self.clock_watch.run_once()
         appender = self.store.appender
-        async with Supervisor() as supervisor:
-            supervisor.on_stop(self._notify)
-            supervisor.start("appender", appender.run, request_stop=appender.drain)
+        async with BackgroundServices() as services:
+            services.on_stop(self._notify)
+            services.start("appender", appender.run, request_stop=appender.drain)
             yield
 
     async def _notify(self) -> None:

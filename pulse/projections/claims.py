@@ -60,7 +60,7 @@ _SELECT_WORKERS = load_sql(__package__, "select_workers")
 _HOLD_PRESENCE = load_sql(__package__, "hold_presence")
 _INSERT_WORKER = load_sql(__package__, "insert_worker")
 _DELETE_WORKER = load_sql(__package__, "delete_worker")
-_DELETE_LOST_WORKERS = load_sql(__package__, "delete_lost_workers")
+_DELETE_GONE_WORKERS = load_sql(__package__, "delete_gone_workers")
 _log = structlog.get_logger(__name__)
 
 
@@ -141,7 +141,7 @@ class Presence:
         self._last_held_at: float | None = None
         self._timeout_milliseconds = str(round(timeout_seconds * 1000))
         self._listener = Listener(
-            database, CLAIMS_CHANNEL, wake_up, role="presence", prepare=self._hold
+            database, CLAIMS_CHANNEL, wake_up, purpose="presence", prepare=self._hold
         )
 
     @property
@@ -260,7 +260,7 @@ async def read_workers(connection: Connection, timeout_seconds: float) -> Worker
     return Workers(rows[0][0], claims, timeout_seconds)
 
 
-async def delete_lost_workers(database: Database) -> list[str]:
+async def delete_gone_workers(database: Database) -> list[str]:
     """Delete the names of workers that are neither present nor stopped; returns them, sorted.
 
     Each name is returned to one process only.
@@ -269,7 +269,7 @@ async def delete_lost_workers(database: Database) -> list[str]:
         DatabaseUnavailable: the names may or may not be deleted.
     """
     async with database.connection() as connection:
-        return sorted(row[0] for row in await fetch(connection, _DELETE_LOST_WORKERS))
+        return sorted(row[0] for row in await fetch(connection, _DELETE_GONE_WORKERS))
 
 
 async def release_orphans(database: Database, timeout_seconds: float) -> Counter[str]:

@@ -240,7 +240,7 @@ class OrderReader:
         order = self._fold(rows)
         return None if order is None else view_of(order, rows[-1][0], *rows[0][6:8])
 
-    async def parked_at(self, order_id: UUID) -> int | None:
+    async def parked_position(self, order_id: UUID) -> int | None:
         """The position of the event that could not be applied; None if the order is not parked."""
         return await self._parked.get(order_id)
 

@@ -10,7 +10,7 @@ from pulse.eventstore import AFTER_LOG, read_log_state
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import PROJECTION_NAME
 
-MAX_EXAMINED: Final = 1000
+MAX_EXAMINED_FOR_HEALTH: Final = 1000
 """The maximum number of orders examined: pending (oldest first), failed (newest first), due."""
 
 RECENT_SECONDS: Final = 900.0
@@ -41,9 +41,9 @@ class QueueHealth(msgspec.Struct, frozen=True):
     """Counts of unclaimed orders and of recent failures; ages are by the database's clock.
 
     `waiting` counts orders that this code can split, `for_newer_code` those that it cannot. At most
-    MAX_EXAMINED pending orders, claimed ones included, are examined. `failed_recently` counts the
-    orders that FAILED in the last RECENT_SECONDS, by reason. `due` counts the orders that have
-    slices to release now. Both are limited to MAX_EXAMINED orders, too.
+    MAX_EXAMINED_FOR_HEALTH pending orders, claimed ones included, are examined. `failed_recently`
+    counts the orders that FAILED in the last RECENT_SECONDS, by reason. `due` counts the orders
+    that have slices to release now. Both are limited to MAX_EXAMINED_FOR_HEALTH orders, too.
     """
 
     waiting: int

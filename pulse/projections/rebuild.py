@@ -47,7 +47,7 @@ from pulse.projections.queue_writer import (
     delete_orders,
     refresh_due_orders,
 )
-from pulse.projections.stalled_sessions import REBUILD_ROLE
+from pulse.projections.stalled_sessions import REBUILD_PURPOSE
 
 REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
@@ -170,7 +170,7 @@ class Rebuild:
         It has no statement timeout: a window that is not in the cache needs many random reads. It
         may be idle in a transaction for longer, see PostgresLimits.
         """
-        async with await self._database.connect(REBUILD_ROLE) as connection:
+        async with await self._database.connect(REBUILD_PURPOSE) as connection:
             idle_seconds = self._database.limits.rebuild_idle_in_transaction_seconds
             await connection.execute(_SET_TIMEOUTS, (milliseconds(idle_seconds),))
             yield connection

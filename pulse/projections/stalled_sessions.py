@@ -4,7 +4,7 @@ from typing import Final
 
 from pulse.postgres import Database, fetch, load_sql
 
-REBUILD_ROLE: Final = "rebuild"
+REBUILD_PURPOSE: Final = "rebuild"
 """The role in the application names of a rebuild's sessions, which have a limit of their own."""
 
 _TERMINATE_STALLED_SESSIONS = load_sql(__package__, "terminate_stalled_sessions")
@@ -22,7 +22,7 @@ async def terminate_stalled_sessions(
     """
     parameters = {
         "stalled_seconds": stalled_seconds,
-        "rebuild": f"pulse:{REBUILD_ROLE}@%",
+        "rebuild": f"pulse:{REBUILD_PURPOSE}@%",
         "rebuild_stalled_seconds": rebuild_stalled_seconds,
     }
     async with database.connection() as connection:

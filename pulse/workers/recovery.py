@@ -10,7 +10,7 @@ import structlog
 
 from pulse.loop import Job
 from pulse.postgres import Database
-from pulse.projections.claims import delete_lost_workers, release_orphans
+from pulse.projections.claims import delete_gone_workers, release_orphans
 from pulse.projections.stalled_sessions import terminate_stalled_sessions
 
 _log = structlog.get_logger(__name__)
@@ -49,29 +49,29 @@ class OrphanedClaims(Job[Counter[str]]):
         return released
 
 
-class LostWorkers(Job[list[str]]):
+class GoneWorkers(Job[list[str]]):
     """Logs each worker that disappeared without stopping.
 
     It was killed, is frozen, or lost its connection. One process logs it, once. A worker that
     reconnects later is recorded again.
     """
 
-    name = "lost-workers"
+    name = "gone-workers"
     poll_seconds = 5.0
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run_once(self) -> list[str]:
-        """Log the lost workers that no process has logged yet, and return their names.
+        """Log the gone workers that no process has logged yet, and return their names.
 
         Raises:
             DatabaseUnavailable: the next run tries again; a name may be deleted and not logged.
         """
-        lost = await delete_lost_workers(self._database)
-        for worker in lost:
-            _log.warning("workers.lost", worker=worker)
-        return lost
+        gone = await delete_gone_workers(self._database)
+        for worker in gone:
+            _log.warning("workers.gone", worker=worker)
+        return gone
 
 
 class StalledSessions(Job[list[str]]):

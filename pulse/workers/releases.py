@@ -59,7 +59,7 @@ class ReleaseResult(Enum):
     """This releaser wrote SlicesExpired."""
     OVERTAKEN = auto()
     """Another writer took this version: a releaser or a cancel. The projection will show it."""
-    NOT_WRITTEN = auto()
+    NOT_CONFIRMED = auto()
     """The append was refused, its reply was lost, or its condition failed: a halt was set or
     lifted, or a slice expired. The next step tries again.
     """
@@ -170,8 +170,8 @@ class Releaser(Job[ReleaseStep]):
         return step
 
     def pause_after(self, result: ReleaseStep) -> float | None:
-        """NOW under a backlog; a short pause if an event was NOT_WRITTEN."""
-        if result.results[ReleaseResult.NOT_WRITTEN]:
+        """NOW under a backlog; a short pause if an event was NOT_CONFIRMED."""
+        if result.results[ReleaseResult.NOT_CONFIRMED]:
             return _PAUSE_AFTER_FAILED_APPEND_SECONDS
         progressed = result.results.keys() & _SETTLED
         return NOW if result.more and progressed else None
@@ -287,7 +287,7 @@ def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:
         case VersionTaken():
             return ReleaseResult.OVERTAKEN
         case AppendRefused() | AppendOutcomeUnknown() | ConditionFailed():
-            return ReleaseResult.NOT_WRITTEN
+            return ReleaseResult.NOT_CONFIRMED
         case BaseException():
             order_id = str(event.originator_id)
             _log.error("slices.release_crashed", order_id=order_id, exc_info=append_result)

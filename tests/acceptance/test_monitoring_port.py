@@ -59,7 +59,7 @@ def test_each_worker_found_dead_is_logged_once_and_counted_no_more(
 
         def lost() -> list[str]:
             lines = map(json.loads, observer.logged.splitlines())
-            return [line["worker"] for line in lines if line["event"] == "workers.lost"]
+            return [line["worker"] for line in lines if line["event"] == "workers.gone"]
 
         def counted(workers: int) -> bool:
             return f"pulse_workers {workers}.0" in client.get("/metrics").text

@@ -18,7 +18,7 @@ from tests.support.log import (
     append_all,
     append_singly,
     fetch,
-    fetch_as_owner,
+    fetch_as_superuser,
     log_locked,
     running_appender,
     stored_log,
@@ -206,7 +206,7 @@ async def test_a_used_id_refuses_the_append(
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         written = foreign_events(50)
         await append_singly(appender, written)
-        await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 1)")
+        await fetch_as_superuser(database, "SELECT setval('stored_events_notification_id_seq', 1)")
         outcomes = await append_singly(appender, foreign_events(3))
         outcomes += await append_all(appender, [foreign_events(2)])
         assert {type(outcome) for outcome in outcomes} == {AppendRefused}
@@ -217,6 +217,6 @@ async def test_a_used_id_refuses_the_append(
 
 async def append_again(appender: Appender, database: Database, event: StoredEvent) -> None:
     """Append at a used version, after ids are free again."""
-    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 100)")
+    await fetch_as_superuser(database, "SELECT setval('stored_events_notification_id_seq', 100)")
     await until_well(appender)
     await appender.append([foreign_event(event.originator_id)])

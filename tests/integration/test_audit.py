@@ -24,7 +24,7 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import fetch, fetch_as_owner, write
+from tests.support.log import fetch, fetch_as_superuser, write
 from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
 
@@ -205,7 +205,9 @@ async def test_the_audit_reads_the_whole_log_window_by_window_and_starts_over(
 
 async def test_a_wide_gap_between_ids_is_one_window(database: Database) -> None:
     write(database.conninfo, *stored(orders_created(3)))
-    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 1000000000)")
+    await fetch_as_superuser(
+        database, "SELECT setval('stored_events_notification_id_seq', 1000000000)"
+    )
     write(database.conninfo, *stored(orders_created(3)))
     await project(database)
     audit = Audit(database, window_events=3)

@@ -316,7 +316,7 @@ async def test_a_stopped_appender_refuses_and_nothing_is_cancelled(
 class ReaderWithoutAConnection(OrderReader):
     """After the stream is read, the pool has no connection left."""
 
-    async def parked_at(self, order_id: object) -> int | None:
+    async def parked_position(self, order_id: object) -> int | None:
         raise DatabaseUnavailable(f"no connection to look up {order_id}")
 
 

@@ -20,7 +20,7 @@ from tests.support.log import (
     append_all,
     append_singly,
     fetch,
-    fetch_as_owner,
+    fetch_as_superuser,
     log_locked,
     nothing,
     running,
@@ -204,12 +204,12 @@ async def test_after_a_successful_probe_a_refused_batch_fails_its_callers_at_onc
 ) -> None:
     """As with a nearly full disk: the probe's small row fits, and the batch does not."""
     async with running_appender(database, limits=SHORT_DEADLINE) as appender:
-        await fetch_as_owner(database, FULL_FOR_ALL_BUT_THE_PROBE)
+        await fetch_as_superuser(database, FULL_FOR_ALL_BUT_THE_PROBE)
         await append_singly(appender, foreign_events(1))
         await until_state(appender, HalfOpen)
         outcomes = await append_singly(appender, foreign_events(3))
         assert {str(o) for o in outcomes} == {"Postgres refuses appends: no space"}
-        await fetch_as_owner(database, "DROP TRIGGER full_disk ON stored_events")
+        await fetch_as_superuser(database, "DROP TRIGGER full_disk ON stored_events")
         await until_state(appender, HalfOpen)
         await append_singly(appender, foreign_events(3))
     assert len(await stored_log(database)) == 3

@@ -16,7 +16,7 @@ from tests.support.log import (
     append_all,
     append_singly,
     fetch,
-    fetch_as_owner,
+    fetch_as_superuser,
     log_locked,
     running_appender,
     stored_log,
@@ -160,10 +160,10 @@ async def test_a_retry_that_fails_otherwise_does_not_claim_that_nothing_was_writ
     waiting = asyncio.ensure_future(append_singly(appender, [event]))
     await fault.held.wait()
     assert fault.hold is not None
-    await fetch_as_owner(database, "ALTER TABLE stored_events RENAME TO somewhere_else")
+    await fetch_as_superuser(database, "ALTER TABLE stored_events RENAME TO somewhere_else")
     fault.hold.set()
     (outcome,) = await waiting
-    await fetch_as_owner(database, "ALTER TABLE somewhere_else RENAME TO stored_events")
+    await fetch_as_superuser(database, "ALTER TABLE somewhere_else RENAME TO stored_events")
     assert isinstance(outcome, AppendOutcomeUnknown)
     assert (event.originator_id, 1) in await stored_log(database)
 

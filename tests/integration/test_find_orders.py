@@ -30,7 +30,7 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
-from tests.support.log import fetch, fetch_as_owner, running_appender
+from tests.support.log import fetch, fetch_as_superuser, running_appender
 from tests.support.read_model import project
 from tests.support.splitting import hold
 
@@ -159,7 +159,7 @@ async def spread_over_buckets(database: Database, count: int) -> None:
         "UPDATE order_queue SET created_position = created_position * 262144,"
         " state = 'FAILED', failure_reason = 'TOO_LATE', expired_quantity = total_quantity",
     )
-    await fetch_as_owner(database, "TRUNCATE pending_orders")
+    await fetch_as_superuser(database, "TRUNCATE pending_orders")
     await fetch(database, "UPDATE notification_tracking SET notification_id = 262144 * 20::bigint")
 
 
@@ -244,9 +244,9 @@ async def test_positions_are_found_by_recorded_times_on_a_log_with_gaps(
 ) -> None:
     store = EventStore(database, on_commit=lambda: None)
     assert await store.positions_at([MIDNIGHT]) == [1]
-    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 100)")
+    await fetch_as_superuser(database, "SELECT setval('stored_events_notification_id_seq', 100)")
     await record_at(database, [MIDNIGHT, MIDNIGHT, MIDNIGHT + timedelta(hours=1)])
-    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 100000)")
+    await fetch_as_superuser(database, "SELECT setval('stored_events_notification_id_seq', 100000)")
     await record_at(database, [MIDNIGHT + timedelta(hours=2)])
     hours = [MIDNIGHT + timedelta(minutes=minutes) for minutes in (-1, 0, 1, 60, 61, 120, 121)]
     below, at, after, one, beyond, two, end = await store.positions_at(hours)

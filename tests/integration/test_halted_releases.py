@@ -43,7 +43,7 @@ from pulse.workers.releases import Releaser, ReleaseResult
 from tests.support.events import MAPPER, order_created, orders_created, slices_scheduled, stored
 from tests.support.log import (
     fetch,
-    fetch_as_owner,
+    fetch_as_superuser,
     log_locked,
     read_log,
     running_store,
@@ -180,7 +180,7 @@ async def test_a_releaser_that_decided_before_the_halt_writes_nothing(
         return known
 
     step = await releaser(database, store, halts=as_before).run_once()
-    assert step.results == {ReleaseResult.NOT_WRITTEN: 1}
+    assert step.results == {ReleaseResult.NOT_CONFIRMED: 1}
     assert await events_of(store, created) == []
 
 
@@ -199,7 +199,7 @@ async def test_a_halt_that_commits_while_a_release_waits_for_the_lock_forbids_it
             await unlock(holder)
             await halting
             released = await step
-        assert released.results == {ReleaseResult.NOT_WRITTEN: 1}
+        assert released.results == {ReleaseResult.NOT_CONFIRMED: 1}
         assert await events_of(one, created) == []
 
 
@@ -318,7 +318,7 @@ async def test_a_release_whose_slice_expires_while_it_waits_is_not_written(
         await until(lambda: _is_expired(created, 1.5), "the slice has expired")
         await unlock(holder)
         result = await step
-    assert result.results == {ReleaseResult.NOT_WRITTEN: 1}
+    assert result.results == {ReleaseResult.NOT_CONFIRMED: 1}
     assert await events_of(store, created) == []
 
 
@@ -431,8 +431,8 @@ async def test_halts_are_read_again_after_the_log_lost_its_last_events(
     process = halts_of(store)
     await halt(process, TCS)
     lost = await halt(process, INFY)
-    await fetch_as_owner(database, "ALTER TABLE stored_events DISABLE TRIGGER ALL")
-    await fetch_as_owner(
+    await fetch_as_superuser(database, "ALTER TABLE stored_events DISABLE TRIGGER ALL")
+    await fetch_as_superuser(
         database,
         "DELETE FROM stored_events WHERE originator_id = %s AND originator_version = 2",
         HALTS_STREAM_ID,

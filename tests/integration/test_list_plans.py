@@ -36,7 +36,7 @@ from pulse.projections.lists import (
     slices_parameters,
 )
 from pulse.projections.order_view import OrderQueueStatus
-from pulse.projections.overview import MAX_EXAMINED as MAX_EXAMINED_FOR_HEALTH
+from pulse.projections.overview import MAX_EXAMINED_FOR_HEALTH
 from pulse.projections.queue_writer import ORDER_COLUMNS, REFRESH_DUE_ORDERS, SETTLE_SLICES
 from tests.support.database import cloned_database, connect
 from tests.support.many_orders import CLAIMS, SLICES_PER_ORDER, fill

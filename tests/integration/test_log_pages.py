@@ -22,7 +22,7 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import fetch, fetch_as_owner, running_appender
+from tests.support.log import fetch, fetch_as_superuser, running_appender
 
 CREATED, FAILED, TIMED_OUT = (
     TOPICS[name] for name in ("OrderCreated", "SplittingFailed", "TimedOut")
@@ -159,7 +159,7 @@ async def test_every_page_has_the_identity_of_the_log_as_it_is_then(
     await append(database, stored(orders_created(2)))
     assert (await store.read_log_page(after=1, limit=1, topic=topic)).log_id == made
     renew = "UPDATE log_identity SET log_id = gen_random_uuid() RETURNING log_id"
-    ((renewed,),) = await fetch_as_owner(database, renew)
+    ((renewed,),) = await fetch_as_superuser(database, renew)
     assert renewed != made
     for after in (0, 2):
         page = await store.read_log_page(after=after, limit=5, topic=topic)
@@ -168,7 +168,7 @@ async def test_every_page_has_the_identity_of_the_log_as_it_is_then(
 
 async def test_a_log_has_one_identity(database: Database) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation):
-        await fetch_as_owner(database, "INSERT INTO log_identity DEFAULT VALUES")
+        await fetch_as_superuser(database, "INSERT INTO log_identity DEFAULT VALUES")
 
 
 async def test_a_reader_of_one_topic_misses_none_while_events_are_appended(

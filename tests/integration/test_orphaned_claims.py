@@ -15,7 +15,7 @@ from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database, WakeUp
 from pulse.projections.claims import Claims, Presence
 from pulse.projections.projector import Projected, Projector
-from pulse.workers.recovery import LostWorkers, OrphanedClaims
+from pulse.workers.recovery import GoneWorkers, OrphanedClaims
 from pulse.workers.splitting import SplitResult, SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, slices_scheduled
@@ -286,25 +286,25 @@ async def test_an_order_that_kills_every_worker_ends_failed(
     assert status(conninfo, created.originator_id) == ("FAILED", "TIMED_OUT")
 
 
-async def test_a_worker_without_claims_whose_session_ends_is_lost_once(database: Database) -> None:
+async def test_a_worker_without_claims_whose_session_ends_is_gone_once(database: Database) -> None:
     presence = Presence(database, "killed", WakeUp())
     task = asyncio.create_task(presence.run())
     await until_presence(presence, held=True)
-    assert await LostWorkers(database).run_once() == []
+    assert await GoneWorkers(database).run_once() == []
     task.cancel()  # ends its session as a kill of its process does
     await asyncio.wait({task})
-    lost: list[str] = []
+    gone: list[str] = []
 
     async def found() -> bool:
-        lost.extend(await LostWorkers(database).run_once())
-        return bool(lost)
+        gone.extend(await GoneWorkers(database).run_once())
+        return bool(gone)
 
     await until(found, "the worker is found")
-    assert lost == ["killed"]
-    assert await LostWorkers(database).run_once() == []
+    assert gone == ["killed"]
+    assert await GoneWorkers(database).run_once() == []
 
 
-async def test_a_worker_that_stops_or_takes_a_new_name_is_not_lost(
+async def test_a_worker_that_stops_or_takes_a_new_name_is_not_gone(
     conninfo: str, database: Database
 ) -> None:
     presence = Presence(database, "worker", WakeUp())
@@ -313,11 +313,11 @@ async def test_a_worker_that_stops_or_takes_a_new_name_is_not_lost(
     presence.rename("worker.1")
     await until_presence(presence, held=True)
     assert names(conninfo) == ["worker.1"]
-    assert await LostWorkers(database).run_once() == []
+    assert await GoneWorkers(database).run_once() == []
     presence.stop()
     await asyncio.wait_for(task, 10)
     assert names(conninfo) == []
-    assert await LostWorkers(database).run_once() == []
+    assert await GoneWorkers(database).run_once() == []
 
 
 async def test_a_worker_whose_name_cannot_be_stored_is_present(

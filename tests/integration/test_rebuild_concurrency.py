@@ -18,7 +18,7 @@ from pulse.projections.projector import Projected, Projector
 from pulse.projections.rebuild import Rebuild, RebuildBlocked, RebuildRunning, Rebuilt
 from tests.support.database import as_runtime
 from tests.support.events import order_created, orders_created, slices_scheduled, stored
-from tests.support.log import fetch, fetch_as_owner, write
+from tests.support.log import fetch, fetch_as_superuser, write
 from tests.support.read_model import project, queue
 from tests.support.waiting import until
 
@@ -166,7 +166,7 @@ async def test_objects_that_depend_on_the_tables_are_kept(
     await rebuild(database)
 
     assert await queue(database) == right
-    rows = await fetch_as_owner(
+    rows = await fetch_as_superuser(
         database,
         "SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM pg_publication_tables),"
         " (SELECT count(*) FROM pg_trigger WHERE tgname = 'mine')",

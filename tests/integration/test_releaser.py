@@ -36,7 +36,7 @@ from tests.support.events import (
     state_of_version_1,
     stored,
 )
-from tests.support.log import fetch_as_owner, log_locked, read_log, running_store, unlock
+from tests.support.log import fetch_as_superuser, log_locked, read_log, running_store, unlock
 from tests.support.read_model import folded, project, queue
 from tests.support.waiting import until
 
@@ -210,7 +210,7 @@ async def test_an_append_that_is_refused_is_tried_again(
         job = releaser(database, store)
         async with log_locked(database) as holder:
             step = await job.run_once()
-            assert step.results == {ReleaseResult.NOT_WRITTEN: 1}
+            assert step.results == {ReleaseResult.NOT_CONFIRMED: 1}
             pause = job.pause_after(step)
             assert pause is not None
             assert pause > 0
@@ -218,7 +218,7 @@ async def test_an_append_that_is_refused_is_tried_again(
 
         async def released() -> bool:
             step = await job.run_once()
-            return not step.results.keys() & {ReleaseResult.NOT_WRITTEN}
+            return not step.results.keys() & {ReleaseResult.NOT_CONFIRMED}
 
         await until(released, "the slice is released")
         assert len(await events_of(store, created)) == 3
@@ -229,7 +229,7 @@ async def test_a_row_that_cannot_become_an_event_affects_no_other_order(
 ) -> None:
     bad, good = begun(5), begun(5)
     await split(database, store, bad, good)
-    await fetch_as_owner(
+    await fetch_as_superuser(
         database,
         "UPDATE scheduled_slices SET scheduled_at = '9999-12-31T23:59:59Z'"
         " WHERE sequence_number = 1 AND created_position ="

@@ -13,10 +13,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pulse.postgres import (
     Connection,
+    Connector,
     Database,
     DatabaseUnavailable,
     PostgresLimits,
-    Sessions,
     SessionUnfit,
 )
 from pulse.postgres.limits import session_settings
@@ -121,8 +121,8 @@ async def test_the_urls_options_apply_unless_pulse_needs_another_value(
     conninfo: str,
 ) -> None:
     options = "-c work_mem=7MB -c statement_timeout=77s"
-    sessions = Sessions(make_conninfo(conninfo, options=options), PostgresLimits())
-    async with await sessions.connect("test") as connection:
+    connector = Connector(make_conninfo(conninfo, options=options), PostgresLimits())
+    async with await connector.connect("test") as connection:
         cursor = await connection.execute(
             "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
         )

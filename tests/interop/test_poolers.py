@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Connection, PostgresLimits, Sessions, SessionUnfit
+from pulse.postgres import Connection, Connector, PostgresLimits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
@@ -29,7 +29,7 @@ SHARED = "transaction or statement mode"
 
 
 async def connect(address: str, limits: PostgresLimits | None = None) -> Connection:
-    return await Sessions(address, limits or PostgresLimits()).connect("test")
+    return await Connector(address, limits or PostgresLimits()).connect("test")
 
 
 async def rows_of(address: str, statement: LiteralString) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""`make simulate`: run schedules for a given time, or print one schedule step by step."""
+"""`make simulate`: simulate for a given time, or print one run step by step."""
 
 import argparse
 import gc
@@ -17,7 +17,7 @@ _SEEDS = 1_000_000_000
 class Part(msgspec.Struct):
     """The counts of one process, which stops at the first seed that violates an invariant."""
 
-    schedules: int = 0
+    runs: int = 0
     orders: int = 0
     events: int = 0
     steps: int = 0
@@ -30,17 +30,16 @@ def main() -> int:
     if arguments.seed is not None:
         return _replay(arguments.seed)
     first = secrets.randbelow(_SEEDS) if arguments.first is None else arguments.first
-    _print(f"schedules from seed {first}, {arguments.seconds:g} s on {arguments.jobs} processes")
+    _print(f"runs from seed {first}, {arguments.seconds:g} s on {arguments.jobs} processes")
     begun = time.monotonic()
     parts = _run_parts(first, arguments.seconds, arguments.jobs)
     seconds = time.monotonic() - begun
-    schedules, orders, events, steps = (
-        sum(getattr(part, name) for part in parts)
-        for name in ("schedules", "orders", "events", "steps")
+    runs, orders, events, steps = (
+        sum(getattr(part, name) for part in parts) for name in ("runs", "orders", "events", "steps")
     )
     broken = [part.broken for part in parts if part.broken is not None]
     _print(
-        f"{schedules:,} schedules in {seconds:.1f} s ({schedules / seconds:,.0f} per second): "
+        f"{runs:,} runs in {seconds:.1f} s ({runs / seconds:,.0f} per second): "
         f"{orders:,} orders, {events:,} events, {steps:,} steps, {len(broken)} broken"
     )
     return _replay(broken[0]) if broken else 0
@@ -48,7 +47,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
-    parser.add_argument("--seed", type=int, help="print the schedule of this seed step by step")
+    parser.add_argument("--seed", type=int, help="print the run of this seed step by step")
     parser.add_argument("--first", type=int, help="the first seed; default: random")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
@@ -76,12 +75,12 @@ def _run_parts(first: int, seconds: float, jobs: int) -> list[Part]:
 
 def _run_part(first: int, stride: int, deadline: float) -> Part:
     gc.freeze()
-    gc.set_threshold(20_000, 50, 1000)  # collect rarely: a schedule creates little garbage
+    gc.set_threshold(20_000, 50, 1000)  # collect rarely: a run creates little garbage
     part = Part()
     while part.broken is None and time.monotonic() < deadline:
-        seed = first + part.schedules * stride
+        seed = first + part.runs * stride
         result = simulate(seed)
-        part.schedules, part.orders = part.schedules + 1, part.orders + result.orders
+        part.runs, part.orders = part.runs + 1, part.orders + result.orders
         part.events, part.steps = part.events + result.events, part.steps + result.steps
         part.broken = None if result.fault is None else seed
     return part

@@ -46,11 +46,11 @@ class OrderLife:
         self._copied = (created.order_unique_key, created.instrument, created.side)
         self._sums: dict[SliceState, int] = {"RELEASED": 0, "CANCELLED": 0, "EXPIRED": 0}
         self._slices: tuple[Slice, ...] = ()
-        self._fates: list[SliceState] = []
+        self._settled: list[SliceState] = []
         self._released_at: datetime | None = None
         self._changed_at = quiet_at
         self._max_delay = timedelta(seconds=profile.max_release_delay)
-        self._settled_by = quiet_at + _RECOVERY
+        self._recovered_at = quiet_at + _RECOVERY
         self._resumed_at = quiet_at
 
     @property
@@ -67,12 +67,12 @@ class OrderLife:
     def states(self) -> tuple[SliceState, ...]:
         """The state of each slice."""
         scheduled: tuple[SliceState, ...] = ("SCHEDULED",)
-        return (*self._fates, *scheduled * (len(self._slices) - len(self._fates)))
+        return (*self._settled, *scheduled * (len(self._slices) - len(self._settled)))
 
     @property
     def due_at(self) -> datetime | None:
         """When the next slice can be released; None if there is nothing to release."""
-        number = len(self._fates)
+        number = len(self._settled)
         if not self.release or number == len(self._slices):
             return None
         scheduled_at = self._slices[number].scheduled_at
@@ -146,7 +146,7 @@ class OrderLife:
 
     def resume(self, now: datetime) -> None:
         """Record that a halt of the order was lifted. Expired slices were settled before."""
-        number = len(self._fates)
+        number = len(self._settled)
         if self.release and not self.ended and number < len(self._slices):
             expired_at = self._expires_at(self._slices[number])
             if expired_at < now:
@@ -158,7 +158,7 @@ class OrderLife:
         require(event.timestamp <= now, f"{self._id} has an event of {event.timestamp} at {now}")
 
     def _check_delay(self, due_at: datetime, now: datetime) -> None:
-        since = max(due_at, self._changed_at, self._settled_by, self._resumed_at)
+        since = max(due_at, self._changed_at, self._recovered_at, self._resumed_at)
         late = now - since
         require(late <= _MAX_LATE, f"{self._id} was due at {due_at}, {late} late at {now}")
 
@@ -170,14 +170,14 @@ class OrderLife:
         return min(latest, max(s.scheduled_at + _SECOND, successor.scheduled_at))
 
     def _settle(self, numbers: tuple[int, ...], quantity: int, state: SliceState) -> None:
-        settled = len(self._fates)
-        again = [(n, self._fates[n - 1]) for n in numbers if n <= settled]
-        require(not again, f"{self._id} has a second fate, {state}, for {again}")
+        settled = len(self._settled)
+        again = [(n, self._settled[n - 1]) for n in numbers if n <= settled]
+        require(not again, f"{self._id} settles {numbers} as {state} again, after {again}")
         following = tuple(range(settled + 1, settled + 1 + len(numbers)))
         require(numbers and numbers == following, f"{self._id} settles {numbers} after {settled}")
         of_slices = sum(self._slices[n - 1].quantity for n in numbers)
         require(quantity == of_slices, f"{self._id} settles {quantity} shares of {of_slices}")
-        self._fates += [state] * len(numbers)
+        self._settled += [state] * len(numbers)
         self._sums[state] += quantity
         self.remaining -= quantity
 

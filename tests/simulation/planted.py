@@ -31,7 +31,7 @@ class Planted:
         """Undo the patch."""
 
     def server(self, world: "World") -> Server:
-        """The server of this schedule."""
+        """The server of this run."""
         return Server(lambda: world.now, world.invariants, self.log_type)
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002 - for bugs

@@ -1,4 +1,4 @@
-"""The random parameters of a schedule: numbers of processes and orders, limits, and faults."""
+"""The random parameters of a run: numbers of processes and orders, limits, and faults."""
 
 from collections.abc import Iterable
 from random import Random
@@ -84,9 +84,9 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of a schedule. Times are seconds, mostly a tenth of the real ones or less.
+    """The parameters of a run. Times are seconds, mostly a tenth of the real ones or less.
 
-    With `whole_life` the windows of the orders are short, and the schedule ends when every slice is
+    With `whole_life` the windows of the orders are short, and the run ends when every slice is
     settled. Otherwise it ends when every order has an outcome, and what is due is settled.
     `workers` processes have workers, and each of the others may. `minute_seconds` is how long a
     minute of a window lasts. Orders start after `starts_in`, if that is above 0. With `rolls` the

@@ -1,4 +1,4 @@
-"""Runs the schedule of a seed."""
+"""Runs the simulation of a seed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from tests.simulation.planted import NOTHING, Planted
 from tests.simulation.world import World
 
 
-class ScheduleResult:
-    """The result of one schedule. `fault` is the violated invariant, or None.
+class RunResult:
+    """The result of one run. `fault` is the violated invariant, or None.
 
     `fingerprint` is equal for two runs if they stored the same bytes in the same steps.
     """
@@ -36,18 +36,16 @@ class ScheduleResult:
         self.fingerprint = sha256(stored + repr((world.steps, world.now)).encode()).hexdigest()
 
 
-def simulate(
-    seed: int, planted: Planted = NOTHING, trace: list[str] | None = None
-) -> ScheduleResult:
-    """Run the schedule of this seed; append every step to `trace`, if given."""
+def simulate(seed: int, planted: Planted = NOTHING, trace: list[str] | None = None) -> RunResult:
+    """Run the simulation of this seed; append every step to `trace`, if given."""
     world = World(seed, planted, trace)
     with _seeded(world, seed), planted:
         try:
             world.run()
         except AssertionError as broken:
             world.note("BROKEN", "", str(broken))
-            return ScheduleResult(world, seed, str(broken))
-    return ScheduleResult(world, seed, None)
+            return RunResult(world, seed, str(broken))
+    return RunResult(world, seed, None)
 
 
 @contextmanager

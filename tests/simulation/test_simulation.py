@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.simulate import ScheduleResult, simulate
+from tests.simulation.simulate import RunResult, simulate
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.simulation
 
-SCHEDULES = 700
+RUNS = 700
 REQUIRED_EVENTS = (
     "CRASH",
     "FREEZE",
@@ -39,11 +39,11 @@ REQUIRED_EVENTS = (
 
 
 @pytest.fixture(scope="module")
-def schedules() -> tuple[list[ScheduleResult], Counter[str]]:
+def runs() -> tuple[list[RunResult], Counter[str]]:
     """The results of the first seeds, and in how many of them each required event occurred."""
-    ran: list[ScheduleResult] = []
+    ran: list[RunResult] = []
     happened: Counter[str] = Counter()
-    for seed in range(SCHEDULES):
+    for seed in range(RUNS):
         trace: list[str] = []
         ran.append(simulate(seed, trace=trace))
         output = "\n".join(trace)
@@ -52,16 +52,16 @@ def schedules() -> tuple[list[ScheduleResult], Counter[str]]:
 
 
 def test_every_invariant_holds_in_every_schedule(
-    schedules: tuple[list[ScheduleResult], Counter[str]],
+    runs: tuple[list[RunResult], Counter[str]],
 ) -> None:
-    broken = [f"make simulate SEED={ran.seed}: {ran.fault}" for ran in schedules[0] if ran.fault]
+    broken = [f"make simulate SEED={ran.seed}: {ran.fault}" for ran in runs[0] if ran.fault]
     assert broken == []
 
 
 def test_the_schedules_contain_every_required_event(
-    schedules: tuple[list[ScheduleResult], Counter[str]],
+    runs: tuple[list[RunResult], Counter[str]],
 ) -> None:
-    assert [what for what in REQUIRED_EVENTS if not schedules[1][what]] == []
+    assert [what for what in REQUIRED_EVENTS if not runs[1][what]] == []
 
 
 def test_a_seed_replays_exactly() -> None:

@@ -1,4 +1,4 @@
-"""One schedule: the processes, callers and faults of a seed, on one server and virtual time."""
+"""One run: the processes, callers and faults of a seed, on one server and virtual time."""
 
 import asyncio
 import heapq
@@ -34,7 +34,7 @@ _MAX_FAULT_DELAY_SECONDS = 0.004
 
 
 class World:
-    """One simulated schedule. The seed alone determines everything that happens in it."""
+    """One simulated run. The seed alone determines everything that happens in it."""
 
     def __init__(self, seed: int, planted: "Planted", trace: list[str] | None = None) -> None:
         self.random = Random(seed)

@@ -131,7 +131,7 @@ async def fetch(database: Database, statement: LiteralString, *parameters: objec
     return await database.read(query)
 
 
-async def fetch_as_owner(
+async def fetch_as_superuser(
     database: Database, statement: LiteralString, *parameters: object
 ) -> list[Row]:
     """Execute a statement that the role of processes may not execute; returns its rows."""
@@ -171,7 +171,7 @@ async def unlock(connection: Connection) -> None:
 
 async def terminate(database: Database, role: str) -> int:
     """Terminate every backend whose application name has that role; returns their number."""
-    terminated = await fetch_as_owner(
+    terminated = await fetch_as_superuser(
         database,
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name LIKE %s""",
@@ -186,7 +186,7 @@ async def until_waiting_for_lock(
     """Wait until `count` connections whose application name has the role wait for a lock."""
 
     async def waiting() -> bool:
-        rows = await fetch_as_owner(
+        rows = await fetch_as_superuser(
             database,
             """SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name LIKE %s

@@ -13,7 +13,7 @@ from pulse.domain.events import flat_fields
 from pulse.postgres import Connection, Database
 from pulse.projections.projector import Projected, Projector
 from tests.support.events import MAPPER
-from tests.support.log import fetch, fetch_as_owner
+from tests.support.log import fetch, fetch_as_superuser
 
 Row = dict[str, Any]
 
@@ -154,7 +154,7 @@ async def position(database: Database) -> int:
 
 async def reset_read_model(database: Database) -> None:
     """Empty the read model, as if nothing had been projected yet."""
-    await fetch_as_owner(
+    await fetch_as_superuser(
         database, "TRUNCATE order_queue, scheduled_slices, pending_orders, due_orders"
     )
     await fetch(
@@ -171,5 +171,5 @@ async def reset_log(database: Database) -> None:
         "TRUNCATE stored_events, queue_history",
         "ALTER TABLE stored_events ENABLE TRIGGER ALL",
     ):
-        await fetch_as_owner(database, statement)
+        await fetch_as_superuser(database, statement)
     await reset_read_model(database)

@@ -329,7 +329,7 @@ def encode(value: msgspec.Struct) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-def period_text(selection: Selection) -> str:
+def selection_text(selection: Selection) -> str:
     """What was selected, in words."""
     if selection.order_id is not None:
         return f"order {selection.order_id}"

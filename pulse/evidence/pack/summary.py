@@ -15,7 +15,7 @@ import msgspec
 
 from pulse.domain import Slice, SliceState
 from pulse.evidence.pack.contents import MAX_DRAWN, Contents, Drawn
-from pulse.evidence.pack.members import ClockOffset, Export, Selection, period_text
+from pulse.evidence.pack.members import ClockOffset, Export, Selection, selection_text
 from pulse.rfc3339 import format_time
 
 MAX_SHOWN_FINDINGS: Final = 100
@@ -66,7 +66,7 @@ def render_summary(
     selection: Selection, export: Export, signed: Signed, contents: Contents, clocks: Clocks
 ) -> bytes:
     """The page."""
-    title = f"Evidence: {period_text(selection)}"
+    title = f"Evidence: {selection_text(selection)}"
     body = (
         *_facts(selection, export, signed, contents, clocks),
         *_counts("Events", contents.types),
@@ -103,7 +103,7 @@ def _facts(
     yield from (
         f"<tr><th>{name}</th><td>{_text(value)}</td></tr>"
         for name, value in (
-            ("Selected", period_text(selection)),
+            ("Selected", selection_text(selection)),
             ("Events", f"{contents.events:,} of {contents.streams:,} streams"),
             ("Recorded", recorded),
             ("Leaves", f"{selection.first_index:,} to {selection.last_index:,}"),

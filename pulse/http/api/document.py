@@ -32,18 +32,18 @@ from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady, beyond_log
 from pulse.http.openapi.document import POSITION, OperationDescription, document
-from pulse.http.openapi.faults import (
+from pulse.http.openapi.error_examples import (
     A_CRASH,
-    FAULTS_OF_ALL,
-    FAULTS_OF_BODIES,
-    FAULTS_OF_CANCELLING,
-    FAULTS_OF_HALTING,
-    FAULTS_OF_LIFTING,
-    FAULTS_OF_PLACING,
-    FAULTS_OF_PREVIEWS,
+    BODY_ERRORS,
+    CANCELLING_ERRORS,
+    COMMON_ERRORS,
+    HALTING_ERRORS,
+    LIFTING_ERRORS,
     NO_SUCH_ORDER,
-    Fault,
-    fault_of,
+    PLACING_ERRORS,
+    PREVIEWS_ERRORS,
+    ErrorExample,
+    error_example,
 )
 from pulse.http.openapi.schemas import ref
 from pulse.http.parameters import parse_query
@@ -70,8 +70,8 @@ _TAGS: Final = {
     "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
-    fault_of("no service token", lambda: bearer_token([])),
-    Fault("from another machine", Forbidden(NOT_THIS_MACHINE)),
+    error_example("no service token", lambda: bearer_token([])),
+    ErrorExample("from another machine", Forbidden(NOT_THIS_MACHINE)),
 )
 _NOT_READY: Final = NotReady(
     ReadinessReport(
@@ -108,17 +108,17 @@ def _with_right(handler: HTTPRouteHandler, described: OperationDescription) -> O
     if right is None:
         return described
     desk = Service(Caller(placed_by="desk"), DEFAULT_RIGHTS - {right})
-    missing = fault_of("the right is missing", lambda: require_granted_right(desk, right))
+    missing = error_example("the right is missing", lambda: require_granted_right(desk, right))
     return msgspec.structs.replace(
         described,
-        faults=(*described.faults, missing),
+        errors=(*described.errors, missing),
         note=f"A service token needs the right `{right}`.",
     )
 
 
-def _internal(*faults: Fault, **more: Any) -> OperationDescription:  # noqa: ANN401 - fields of OperationDescription
+def _internal(*errors: ErrorExample, **more: Any) -> OperationDescription:  # noqa: ANN401 - fields of OperationDescription
     """A call below `/internal`."""
-    return OperationDescription(faults=(*faults, *_AUTH, *FAULTS_OF_ALL), **more)
+    return OperationDescription(errors=(*errors, *_AUTH, *COMMON_ERRORS), **more)
 
 
 def _orders_query(query: bytes) -> object:
@@ -147,115 +147,120 @@ def _stream_query(query: bytes, *last_event_ids: str) -> object:
 
 
 _NOT_IN_LOG: Final = (
-    Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "position")),
-    Fault("in the future", TimeInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
+    ErrorExample("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "position")),
+    ErrorExample("in the future", TimeInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
 )
 
 _NOT_OLDER: Final = (
-    Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "min_position")),
-    Fault("the position is not reached", PositionNotReached(17, 18)),
+    ErrorExample("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "min_position")),
+    ErrorExample("the position is not reached", PositionNotReached(17, 18)),
 )
 
 _DESCRIBED: Final = {
     "place_order": _internal(
-        *FAULTS_OF_PLACING,
+        *PLACING_ERRORS,
         body=ref(OrderSpec),
         answer_headers=[POSITION],
         other_statuses={"200": "The same request again: the order existed already."},
     ),
     "place_orders": _internal(
-        fault_of("no orders", lambda: decode_batch(b"[]")),
-        fault_of("not an array", lambda: decode_batch(b"{}")),
-        *FAULTS_OF_BODIES,
+        error_example("no orders", lambda: decode_batch(b"[]")),
+        error_example("not an array", lambda: decode_batch(b"{}")),
+        *BODY_ERRORS,
         body=_BATCH,
         answer_headers=[POSITION],
     ),
-    "preview_order": _internal(*FAULTS_OF_PREVIEWS, body=ref(PreviewRequest)),
+    "preview_order": _internal(*PREVIEWS_ERRORS, body=ref(PreviewRequest)),
     "cancel_order": _internal(
-        *FAULTS_OF_CANCELLING,
+        *CANCELLING_ERRORS,
         body=ref(CancelRequest),
         body_is_optional=True,
         answer_headers=[POSITION],
     ),
     "read_order": _internal(
         NO_SUCH_ORDER,
-        fault_of(
+        error_example(
             "both a version and a position", lambda: _order_as_of_query(b"version=1&position=17")
         ),
-        fault_of("no such version", lambda: _order_as_of_query(b"version=0")),
-        Fault("a version beyond the order's last", VersionBeyondStream(3)),
-        fault_of("no zone", lambda: _order_as_of_query(b"at=2026-03-02T09:15:00")),
+        error_example("no such version", lambda: _order_as_of_query(b"version=0")),
+        ErrorExample("a version beyond the order's last", VersionBeyondStream(3)),
+        error_example("no zone", lambda: _order_as_of_query(b"at=2026-03-02T09:15:00")),
         *_NOT_IN_LOG,
     ),
     "read_queue": _internal(
-        fault_of(
+        error_example(
             "both a position and a time",
             lambda: _queue_as_of_query(b"position=17&at=2026-03-02T03:45:00Z"),
         ),
-        fault_of("no zone", lambda: _queue_as_of_query(b"at=2026-03-02T09:15:00")),
+        error_example("no zone", lambda: _queue_as_of_query(b"at=2026-03-02T09:15:00")),
         *_NOT_IN_LOG,
-        Fault("the history is incomplete", HistoryIncomplete()),
+        ErrorExample("the history is incomplete", HistoryIncomplete()),
     ),
     "read_history": _internal(NO_SUCH_ORDER),
     "list_orders": _internal(
-        fault_of("a limit out of range", lambda: _orders_query(b"limit=0")),
-        fault_of("an unknown status", lambda: _orders_query(b"order_queue_status=OPEN")),
-        fault_of("a scope without a key", lambda: _orders_query(b"key_scope=internal")),
-        fault_of("no zone", lambda: _orders_query(b"created_from=2026-03-02T09:15:00")),
-        fault_of("an invalid cursor", lambda: _orders_query(b"cursor=x")),
+        error_example("a limit out of range", lambda: _orders_query(b"limit=0")),
+        error_example("an unknown status", lambda: _orders_query(b"order_queue_status=OPEN")),
+        error_example("a scope without a key", lambda: _orders_query(b"key_scope=internal")),
+        error_example("no zone", lambda: _orders_query(b"created_from=2026-03-02T09:15:00")),
+        error_example("an invalid cursor", lambda: _orders_query(b"cursor=x")),
         *_NOT_OLDER,
     ),
     "list_slices": _internal(
-        fault_of("no zone", lambda: _slices_query(b"scheduled_from=2026-03-02T09:15:00")),
-        fault_of("an invalid cursor", lambda: _slices_query(b"cursor=x")),
+        error_example("no zone", lambda: _slices_query(b"scheduled_from=2026-03-02T09:15:00")),
+        error_example("an invalid cursor", lambda: _slices_query(b"cursor=x")),
         *_NOT_OLDER,
     ),
     "list_events": _internal(
-        Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
-        fault_of("an unknown type", lambda: _events_query(b"type=OrderFilled")),
-        fault_of("a limit too high for a page", lambda: _events_query(b"limit=1001")),
-        fault_of("no zone", lambda: _events_query(b"recorded_from=2026-03-02T09:15:00")),
-        fault_of("slices in JSON", lambda: format_of(["application/json"], "slices")),
-        fault_of("slices of a type", lambda: _events_query(b"rows=slices&type=OrderCreated")),
-        fault_of(
+        ErrorExample("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
+        error_example("an unknown type", lambda: _events_query(b"type=OrderFilled")),
+        error_example("a limit too high for a page", lambda: _events_query(b"limit=1001")),
+        error_example("no zone", lambda: _events_query(b"recorded_from=2026-03-02T09:15:00")),
+        error_example("slices in JSON", lambda: format_of(["application/json"], "slices")),
+        error_example("slices of a type", lambda: _events_query(b"rows=slices&type=OrderCreated")),
+        error_example(
             "a media type that is not offered", lambda: format_of(["application/xml"], "events")
         ),
-        Fault("too many exports and streams", TooManyStreams(100)),
+        ErrorExample("too many exports and streams", TooManyStreams(100)),
         other_media_types=(NDJSON, CSV),
     ),
     "stream_events": _internal(
-        Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
-        fault_of("an unknown type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
-        fault_of("an invalid partition", lambda: _stream_query(b"partition=4/4")),
-        fault_of("not a position", lambda: _stream_query(b"", "x")),
-        Fault("too many streams", TooManyStreams(100)),
+        ErrorExample("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
+        error_example(
+            "an unknown type", lambda: parse_query(b"type=OrderFilled", StreamParameters)
+        ),
+        error_example("an invalid partition", lambda: _stream_query(b"partition=4/4")),
+        error_example("not a position", lambda: _stream_query(b"", "x")),
+        ErrorExample("too many streams", TooManyStreams(100)),
         headers={
             LAST_EVENT_ID: "the id of the last message that was received, a position; it takes "
             "precedence over `after`"
         },
     ),
     "halt_releases": _internal(
-        *FAULTS_OF_HALTING,
+        *HALTING_ERRORS,
         body=ref(HaltRequest),
         answer_headers=[POSITION],
         other_statuses={"200": "This scope was already halted. Its halt is unchanged."},
     ),
     "list_halts": _internal(
-        fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))
+        error_example(
+            "neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters)
+        )
     ),
-    "lift_halt": _internal(*FAULTS_OF_LIFTING, answer_headers=[POSITION]),
-    "read_checkpoint": _internal(Fault("nothing is sealed", NothingSealed())),
+    "lift_halt": _internal(*LIFTING_ERRORS, answer_headers=[POSITION]),
+    "read_checkpoint": _internal(ErrorExample("nothing is sealed", NothingSealed())),
     "read_tile": _internal(
-        Fault("nothing is sealed", NothingSealed()), Fault("no such tile", NoSuchTile(300))
+        ErrorExample("nothing is sealed", NothingSealed()),
+        ErrorExample("no such tile", NoSuchTile(300)),
     ),
     "read_proof": _internal(
-        Fault("nothing is sealed", NothingSealed()),
-        Fault("no such event", NoSealedEvent("17")),
-        Fault("not sealed yet", NotYetSealed(18)),
+        ErrorExample("nothing is sealed", NothingSealed()),
+        ErrorExample("no such event", NoSealedEvent("17")),
+        ErrorExample("not sealed yet", NotYetSealed(18)),
     ),
     "say_hello": _internal(),
-    "read_health": OperationDescription(faults=(A_CRASH,), security=()),
+    "read_health": OperationDescription(errors=(A_CRASH,), security=()),
     "read_readiness": OperationDescription(
-        faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()
+        errors=(ErrorExample("not ready", _NOT_READY), A_CRASH), security=()
     ),
 }

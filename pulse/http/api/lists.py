@@ -251,7 +251,7 @@ def _digest_of(query: OrderQuery) -> str:
     return blake2b(msgspec.json.encode(filters), digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def own_order_query(parameters: OrderParameters) -> OwnOrderQuery:
+def _on_behalf_query(parameters: OrderParameters) -> OwnOrderQuery:
     """The page that the gateway requests on behalf of a caller.
 
     Raises:
@@ -332,7 +332,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
     ) -> OrderPage:
         caller = caller_in(request.scope)
         if not caller.is_internal:
-            own = await queries.own_orders(own_order_query(parameters), caller)
+            own = await queries.own_orders(_on_behalf_query(parameters), caller)
             return OrderPage(own.orders, own.next_cursor, own.as_of_position)
         query = order_query(parameters)
         try:

@@ -42,7 +42,7 @@ from pulse.http.console.pages import (
     read_request,
     static_files,
 )
-from pulse.http.console.sessions import CONSOLE_PATH, Sessions
+from pulse.http.console.sessions import CONSOLE_PATH, ConsoleSessions
 from pulse.http.console.signing_in import signing_in_routes
 from pulse.http.exchange import allow_head
 from pulse.http.rights import check_right, needs, require_declared_rights
@@ -68,7 +68,7 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
 
 
 def create_console(
-    use_cases: ConsoleUseCases, tokens: ServiceTokens, sessions: Sessions
+    use_cases: ConsoleUseCases, tokens: ServiceTokens, sessions: ConsoleSessions
 ) -> RoutedApp:
     """The console over these use cases. Its pages fail without the console's auth middleware.
 

@@ -110,7 +110,7 @@ def order_routes(
         known_id, caller = order_id_of(order_id), caller_in(request.scope)
         entries = await orders.entries(known_id, caller)
         shown = await _read(orders, past, known_id, caller, request.scope["query_string"])
-        parked_at = await orders.parked_at(known_id)
+        parked_position = await orders.parked_position(known_id)
         known = NO_HALTS if shown.as_of != AsOfQuery() else await read_halts(halts)
         return page(
             request,
@@ -118,7 +118,7 @@ def order_routes(
             title=f"Order {known_id}",
             active="orders",
             status=shown.status,
-            **_context(known_id, entries, shown, parked_at, clock()),
+            **_context(known_id, entries, shown, parked_position, clock()),
             sentences=state_sentences(shown.order, known) if shown.order else [],
             commands=commands_for(
                 known_id,
@@ -243,7 +243,7 @@ def _context(
     order_id: UUID,
     entries: Sequence[LogEntry],
     shown: _Shown,
-    parked_at: int | None,
+    parked_position: int | None,
     now: datetime,
 ) -> dict[str, Any]:
     """What the template of an order shows."""
@@ -261,7 +261,7 @@ def _context(
         "order": order,
         "is_past": is_past,
         "fault": shown.fault,
-        "problems": _problems(shown, is_foreign=is_foreign, parked_at=parked_at),
+        "problems": _problems(shown, is_foreign=is_foreign, parked_position=parked_position),
         "facts": facts_of(created, order.window if order else None) if created else [],
         "chart": chart,
         "even_share": even_share(created.terms) if created and chart else None,
@@ -276,7 +276,7 @@ def _context(
         ),
         "may_cancel": not is_past
         and not is_foreign
-        and parked_at is None
+        and parked_position is None
         and order is not None
         and cancellation_of(order) is not None,
         "orders_path": ORDERS_PATH,
@@ -302,13 +302,13 @@ def _is_shown(entry: LogEntry, order: OrderView | None, as_of: AsOfQuery) -> boo
     return entry.view.position <= order.as_of.position
 
 
-def _problems(shown: _Shown, *, is_foreign: bool, parked_at: int | None) -> list[str]:
+def _problems(shown: _Shown, *, is_foreign: bool, parked_position: int | None) -> list[str]:
     """Why Pulse does not process this order."""
     problems = [] if shown.problem is None else [shown.problem]
     if is_foreign:
         problems.append(_FOREIGN)
-    if parked_at is not None:
-        problems.append(_PARKED.format(position=parked_at))
+    if parked_position is not None:
+        problems.append(_PARKED.format(position=parked_position))
     return problems
 
 

@@ -36,7 +36,7 @@ MAX_SESSION_SECONDS: Final = 12 * 3600
 MAX_NEXT_CHARACTERS: Final = 4096
 """The maximum length of the path to open after signing in. A longer one opens the overview."""
 SESSION_KEY: Final = "pulse.console_session"
-"""The `Session`, set by the auth middleware of the console."""
+"""The `ConsoleSession`, set by the auth middleware of the console."""
 
 FRAGMENT_HEADER: Final = b"x-console-fragment"
 """Sent by the console's script with the requests that refresh a page."""
@@ -59,7 +59,7 @@ class CrossSiteNavigation(PulseError):
     """A link on another site opened a page, so the browser did not send the session cookie."""
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
     """The session of a request. `service` is None before sign-in.
 
     `by_cookie` is whether the service was proved by the cookie, so that signing out ends it.
@@ -73,16 +73,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     new_cookie: str | None = None
 
 
-def session_in(scope: Mapping[str, object]) -> Session:
+def session_in(scope: Mapping[str, object]) -> ConsoleSession:
     """The session of a request.
 
     Raises:
         KeyError: the auth middleware does not cover this path, which is a bug.
     """
-    return cast("Session", scope[SESSION_KEY])
+    return cast("ConsoleSession", scope[SESSION_KEY])
 
 
-def csrf_token_for(session: Session) -> str:
+def csrf_token_for(session: ConsoleSession) -> str:
     """A CSRF token for the forms of one page; each call returns another one.
 
     Pages are compressed and contain values of the request. The size of a compressed page reveals
@@ -94,7 +94,7 @@ def csrf_token_for(session: Session) -> str:
     return _salted(session, secrets.token_hex(_SALT_CHARACTERS // 2))
 
 
-def _salted(session: Session, salt: str) -> str:
+def _salted(session: ConsoleSession, salt: str) -> str:
     return salt + _mac(session.csrf_token.encode(), salt)
 
 
@@ -110,7 +110,7 @@ def require_csrf_token(scope: Mapping[str, object], sent: str) -> None:
         raise Forbidden(_EXPIRED_FORM)
 
 
-class Sessions:
+class ConsoleSessions:
     """Issues and verifies session cookies. `clock` gives seconds since 1970."""
 
     def __init__(self, tokens: ServiceTokens, *, clock: Callable[[], float] = time.time) -> None:
@@ -131,7 +131,7 @@ class Sessions:
         payload = f"{token.name}:{expires}:{_new_nonce()}"
         return f"{payload}:{_mac(_key(token), payload)}"
 
-    def session_of(self, scope: Scope) -> Session:
+    def session_of(self, scope: Scope) -> ConsoleSession:
         """The session that the request's cookie proves, or a new one without a service."""
         cookies = cookies_named(scope, COOKIE)
         for cookie in cookies:
@@ -141,9 +141,9 @@ class Sessions:
         value = nonce or _new_nonce()
         new_cookie = None if nonce else value
         csrf_token = _mac(value.encode(), "csrf")
-        return Session(service=None, csrf_token=csrf_token, new_cookie=new_cookie)
+        return ConsoleSession(service=None, csrf_token=csrf_token, new_cookie=new_cookie)
 
-    def _verified(self, cookie: str) -> Session | None:
+    def _verified(self, cookie: str) -> ConsoleSession | None:
         payload, _, code = cookie.rpartition(":")
         name, _, rest = payload.partition(":")
         expires = rest.partition(":")[0]
@@ -153,7 +153,7 @@ class Sessions:
                 if int(expires) <= self._clock():
                     return None
                 csrf_token = _mac(key, f"csrf:{payload}")
-                return Session(service=service, csrf_token=csrf_token, by_cookie=True)
+                return ConsoleSession(service=service, csrf_token=csrf_token, by_cookie=True)
         return None
 
 
@@ -192,7 +192,7 @@ class ConsoleAuthMiddleware:
         self,
         app: ASGIApp,
         tokens: ServiceTokens,
-        sessions: Sessions,
+        sessions: ConsoleSessions,
         send_error: Callable[[Scope, Exception, Send], Awaitable[None]],
     ) -> None:
         self._app = app
@@ -228,7 +228,7 @@ class ConsoleAuthMiddleware:
                 raise
             await self._send_error(scope, error, send_with_cookie)
 
-    def _authenticated(self, scope: Scope, session: Session) -> Session:
+    def _authenticated(self, scope: Scope, session: ConsoleSession) -> ConsoleSession:
         """The session, with the service of a bearer token or of this machine if that applies."""
         is_cross_site = session.new_cookie is not None and _is_from_other_site(scope)
         if not self._tokens:
@@ -241,7 +241,7 @@ class ConsoleAuthMiddleware:
             _, service = self._tokens.find(bearer_token(scope["headers"]))
             if service.caller.placed_by == GATEWAY_NAME:
                 raise Forbidden(f"the token of the {GATEWAY_NAME} does not open the console")
-            return Session(service=service, csrf_token="", needs_csrf_token=False)
+            return ConsoleSession(service=service, csrf_token="", needs_csrf_token=False)
         return session
 
 

@@ -18,7 +18,7 @@ from pulse.http.console.sessions import (
     CONSOLE_PATH,
     MAX_NEXT_CHARACTERS,
     MAX_SESSION_SECONDS,
-    Sessions,
+    ConsoleSessions,
     cookie_header,
 )
 from pulse.http.errors import Forbidden, Unauthorized
@@ -53,7 +53,7 @@ class SignInForm(msgspec.Struct, frozen=True):
     next: Annotated[str, msgspec.Meta(max_length=MAX_NEXT_CHARACTERS)] = CONSOLE_PATH
 
 
-def signing_in_routes(tokens: ServiceTokens, sessions: Sessions) -> list[HTTPRouteHandler]:
+def signing_in_routes(tokens: ServiceTokens, sessions: ConsoleSessions) -> list[HTTPRouteHandler]:
     """The routes for signing in and out."""
     attempts = RateLimiter(MAX_ATTEMPTS_PER_MINUTE / _MINUTE_SECONDS, _MINUTE_SECONDS)
 

@@ -15,14 +15,14 @@ from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway.keys import KEYS_UNAVAILABLE
 from pulse.http.gateway.tokens import NOT_VALID
 from pulse.http.openapi.document import OperationDescription, document
-from pulse.http.openapi.faults import (
+from pulse.http.openapi.error_examples import (
     A_CRASH,
-    FAULTS_OF_ALL,
-    FAULTS_OF_CANCELLING,
-    FAULTS_OF_PLACING,
+    CANCELLING_ERRORS,
+    COMMON_ERRORS,
     NO_SUCH_ORDER,
-    Fault,
-    fault_of,
+    PLACING_ERRORS,
+    ErrorExample,
+    error_example,
 )
 from pulse.http.openapi.schemas import ref
 from pulse.http.own_orders import OwnOrderParameters, own_order_query
@@ -60,18 +60,18 @@ def document_of_gateway(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     )
 
 
-def _with_scope(scope: str, *faults: Fault, **more: Any) -> OperationDescription:  # noqa: ANN401 - its fields
+def _with_scope(scope: str, *errors: ErrorExample, **more: Any) -> OperationDescription:  # noqa: ANN401 - its fields
     """A call for which a token must grant this scope."""
     return OperationDescription(
-        faults=(
-            *faults,
-            fault_of("no token", lambda: bearer_token([])),
-            Fault("no valid token", Unauthorized(NOT_VALID)),
-            fault_of("the scope is missing", lambda: require_granted(frozenset(), scope)),
-            Fault("the keys are unavailable", KeysUnavailable(KEYS_UNAVAILABLE)),
-            Fault("Pulse is unavailable", PulseUnavailable(UNAVAILABLE)),
-            Fault("Pulse refuses the gateway", PulseUnavailable(REFUSED)),
-            *FAULTS_OF_ALL,
+        errors=(
+            *errors,
+            error_example("no token", lambda: bearer_token([])),
+            ErrorExample("no valid token", Unauthorized(NOT_VALID)),
+            error_example("the scope is missing", lambda: require_granted(frozenset(), scope)),
+            ErrorExample("the keys are unavailable", KeysUnavailable(KEYS_UNAVAILABLE)),
+            ErrorExample("Pulse is unavailable", PulseUnavailable(UNAVAILABLE)),
+            ErrorExample("Pulse refuses the gateway", PulseUnavailable(REFUSED)),
+            *COMMON_ERRORS,
         ),
         security=({"token": [scope]},),
         **more,
@@ -83,10 +83,10 @@ def _orders_query(query: bytes) -> object:
 
 
 _DESCRIBED: Final = {
-    "place_order": _with_scope(ORDERS_WRITE, *FAULTS_OF_PLACING, body=ref(OrderSpec)),
+    "place_order": _with_scope(ORDERS_WRITE, *PLACING_ERRORS, body=ref(OrderSpec)),
     "cancel_order": _with_scope(
         ORDERS_WRITE,
-        *FAULTS_OF_CANCELLING,
+        *CANCELLING_ERRORS,
         body=ref(CancelRequest),
         body_is_optional=True,
         withheld=WITHHELD,
@@ -94,12 +94,12 @@ _DESCRIBED: Final = {
     "read_order": _with_scope(ORDERS_READ, NO_SUCH_ORDER, withheld=WITHHELD),
     "list_own_orders": _with_scope(
         ORDERS_READ,
-        fault_of("a limit out of range", lambda: _orders_query(b"limit=0")),
-        fault_of("an unknown status", lambda: _orders_query(b"order_queue_status=OPEN")),
-        fault_of("no zone", lambda: _orders_query(b"created_from=2026-03-02T09:15:00")),
-        fault_of("an invalid cursor", lambda: _orders_query(b"cursor=x")),
+        error_example("a limit out of range", lambda: _orders_query(b"limit=0")),
+        error_example("an unknown status", lambda: _orders_query(b"order_queue_status=OPEN")),
+        error_example("no zone", lambda: _orders_query(b"created_from=2026-03-02T09:15:00")),
+        error_example("an invalid cursor", lambda: _orders_query(b"cursor=x")),
     ),
     "read_own_history": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
-    "say_hello": OperationDescription(faults=(A_CRASH,), example={"message": HELLO}),
-    "read_health": OperationDescription(faults=(A_CRASH,)),
+    "say_hello": OperationDescription(errors=(A_CRASH,), example={"message": HELLO}),
+    "read_health": OperationDescription(errors=(A_CRASH,)),
 }

@@ -20,7 +20,7 @@ from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.http.errors import JSON, ErrorResponse, error_headers, known_answer
-from pulse.http.openapi.faults import Fault, fault_of
+from pulse.http.openapi.error_examples import ErrorExample, error_example
 from pulse.http.openapi.schemas import EventFields, completed, ref, schemas_of
 from pulse.http.parameters import DEPENDENCIES, PARAMETERS, NoParameters, parse_query
 
@@ -44,7 +44,7 @@ class OperationDescription(msgspec.Struct, frozen=True, kw_only=True):
     types of the answer; `texts.json` has an example of each.
     """
 
-    faults: Sequence[Fault]
+    errors: Sequence[ErrorExample]
     security: Sequence[Mapping[str, Any]] | None = None
     body: Mapping[str, Any] | None = None
     body_is_optional: bool = False
@@ -114,7 +114,7 @@ def _complete(
 ) -> None:
     declared = handler.parsed_fn_signature.parameters.get(PARAMETERS)
     struct = NoParameters if declared is None else declared.annotation
-    unknown = fault_of("an unknown parameter", lambda: parse_query(b"dry_run=true", struct))
+    unknown = error_example("an unknown parameter", lambda: parse_query(b"dry_run=true", struct))
     examples = _TEXTS["examples"][handler.handler_name]
     if described.example is not None:
         examples = {"answer": {"an answer": described.example}}
@@ -137,7 +137,7 @@ def _complete(
             response["links"] = _LINKS
     for response in responses.values():
         response["headers"] |= dict(map(_header, described.answer_headers))
-    responses |= _errors((*described.faults, unknown))
+    responses |= _errors((*described.errors, unknown))
     operation["responses"] = dict(sorted(responses.items()))
     operation["parameters"] = [
         *(_path_parameter(parameter) for parameter in operation.get("parameters", ())),
@@ -217,19 +217,19 @@ def _content(schema: object, examples: Mapping[str, Any], media_type: str = JSON
     return {media_type: {"schema": schema, "examples": values}}
 
 
-def _errors(faults: Iterable[Fault]) -> dict[str, Any]:
-    """The responses of these faults, by status, each with its example."""
+def _errors(examples: Iterable[ErrorExample]) -> dict[str, Any]:
+    """The responses with these errors, by status."""
     responses: dict[str, Any] = {}
-    for fault in faults:
-        answered = known_answer(fault.error)
+    for example in examples:
+        answered = known_answer(example.error)
         if answered is None:
-            raise AssertionError(f"{fault.name}: no caller receives {fault.error!r}")
+            raise AssertionError(f"{example.name}: no caller receives {example.error!r}")
         status, body = answered
         response = responses.setdefault(
             str(status), _response(_TEXTS["statuses"][str(status)], ref(ErrorResponse), {})
         )
         for name in error_headers(status, body):
             response["headers"] |= [_header(name.title().replace("Www", "WWW"))]
-        example = msgspec.to_builtins(ErrorResponse(body))
-        response["content"]["application/json"]["examples"][fault.name] = {"value": example}
+        value = msgspec.to_builtins(ErrorResponse(body))
+        response["content"]["application/json"]["examples"][example.name] = {"value": value}
     return responses

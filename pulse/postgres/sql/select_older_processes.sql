@@ -1,6 +1,6 @@
 -- The processes of Pulse that use this database with code older than this revision, or with code from
 -- before processes announced their revision: each as a text with its pid, its host and its revision. The
--- application name of a session is `pulse:<role>@<host>/r<revision>:<pid>` (`pulse.postgres.limits`).
+-- application name of a session is `pulse:<purpose>@<host>/r<revision>:<pid>` (`pulse.postgres.limits`).
 SELECT DISTINCT pg_catalog.format(
            'process %%s of host %%s (%%s)',
            pg_catalog.substring(s.process, '([0-9]+)$'),

@@ -1,6 +1,6 @@
 -- The processes of Pulse with a session on this database, but not this one: host and pid, and the
--- `<role>` of each of their sessions. The application name of a session is
--- `pulse:<role>@<host>/r<revision>:<pid>`, older ones without the revision
+-- `<purpose>` of each of their sessions. The application name of a session is
+-- `pulse:<purpose>@<host>/r<revision>:<pid>`, older ones without the revision
 -- (`pulse.postgres.limits`).
 SELECT COALESCE(NULLIF(s.process, ''), 'unknown'), string_agg(DISTINCT s.part, ', ')
   FROM (SELECT regexp_replace(split_part(a.application_name, '@', 2), '/r[0-9]+:', ':') AS process,

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pulse.http.auth import ServiceTokens
-from pulse.http.console.sessions import COOKIE, MAX_SESSION_SECONDS, Sessions
+from pulse.http.console.sessions import COOKIE, MAX_SESSION_SECONDS, ConsoleSessions
 from pulse.http.root import Root
 from pulse.process.apps import all_in_one_app, api_app
 from pulse.rights import ServiceRights
@@ -340,7 +340,7 @@ def scope_with(cookie: str) -> dict[str, Any]:
     return {"headers": [(b"cookie", f"other=1; {COOKIE}={cookie}".encode())]}
 
 
-def name_of(sessions: Sessions, cookie: str) -> str | None:
+def name_of(sessions: ConsoleSessions, cookie: str) -> str | None:
     service = sessions.session_of(scope_with(cookie)).service
     return None if service is None else str(service.caller.placed_by)
 
@@ -350,16 +350,16 @@ NEXT: Final = ServiceToken("desk", Secret("next-desk-token-" + "n" * 32))
 
 
 def test_every_process_with_the_token_accepts_the_cookie_and_no_other() -> None:
-    cookie = Sessions(ServiceTokens([DESK])).sign_in(DESK_TOKEN)
-    assert name_of(Sessions(ServiceTokens([NEXT, DESK])), cookie) == "desk"
-    assert name_of(Sessions(ServiceTokens([NEXT])), cookie) is None
+    cookie = ConsoleSessions(ServiceTokens([DESK])).sign_in(DESK_TOKEN)
+    assert name_of(ConsoleSessions(ServiceTokens([NEXT, DESK])), cookie) == "desk"
+    assert name_of(ConsoleSessions(ServiceTokens([NEXT])), cookie) is None
     renamed = ServiceToken("ops", DESK.token)
-    assert name_of(Sessions(ServiceTokens([renamed])), cookie) is None
+    assert name_of(ConsoleSessions(ServiceTokens([renamed])), cookie) is None
 
 
 def test_a_session_ends_after_its_time() -> None:
     now = [1000.0]
-    sessions = Sessions(ServiceTokens([DESK]), clock=lambda: now[0])
+    sessions = ConsoleSessions(ServiceTokens([DESK]), clock=lambda: now[0])
     cookie = sessions.sign_in(DESK_TOKEN)
     now[0] += MAX_SESSION_SECONDS - 1
     assert name_of(sessions, cookie) == "desk"
@@ -368,7 +368,7 @@ def test_a_session_ends_after_its_time() -> None:
 
 
 def test_a_changed_cookie_is_not_a_session() -> None:
-    sessions = Sessions(ServiceTokens([DESK]))
+    sessions = ConsoleSessions(ServiceTokens([DESK]))
     cookie = sessions.sign_in(DESK_TOKEN)
     name, expires, nonce, code = cookie.split(":")
     forged = [

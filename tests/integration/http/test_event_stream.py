@@ -28,7 +28,7 @@ from tests.support.event_streams import (
     streaming,
 )
 from tests.support.events import foreign_events, orders_created, splitting_failed, stored
-from tests.support.log import fetch, fetch_as_owner, running_appender
+from tests.support.log import fetch, fetch_as_superuser, running_appender
 from tests.support.orders import fault
 from tests.support.waiting import until
 
@@ -226,10 +226,12 @@ async def test_a_stream_of_another_log_ends(database: Database, how: str) -> Non
         log_id = (await anext(messages)).data["log_id"]
         await collect(messages, 4)
         if how == "renewed":
-            await fetch_as_owner(database, "UPDATE log_identity SET log_id = gen_random_uuid()")
+            await fetch_as_superuser(database, "UPDATE log_identity SET log_id = gen_random_uuid()")
         else:
-            await fetch_as_owner(database, "ALTER TABLE stored_events DISABLE TRIGGER ALL")
-            await fetch_as_owner(database, "DELETE FROM stored_events WHERE notification_id > 2")
+            await fetch_as_superuser(database, "ALTER TABLE stored_events DISABLE TRIGGER ALL")
+            await fetch_as_superuser(
+                database, "DELETE FROM stored_events WHERE notification_id > 2"
+            )
         end = await next_of(messages, "end")
         assert (end.id, end.data["reason"], end.data["log_id"]) == (4, "LOG_CHANGED", log_id)
         if how == "renewed":

@@ -33,7 +33,7 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
-from tests.support.log import fetch, fetch_as_owner, running_appender
+from tests.support.log import fetch, fetch_as_superuser, running_appender
 from tests.support.orders import fault
 from tests.support.waiting import until
 
@@ -156,7 +156,7 @@ async def test_filters_are_those_of_pages(database: Database) -> None:
 async def test_a_clock_that_was_set_back_leaves_no_gap(database: Database) -> None:
     for number, seconds in enumerate((0, 10, 5, 20), 1):
         event = foreign_event()
-        await fetch_as_owner(
+        await fetch_as_superuser(
             database,
             "INSERT INTO stored_events (originator_id, originator_version, topic, state,"
             " recorded_at) VALUES (%s, 1, %s, %s, '2026-03-02T03:45:00Z'::timestamptz"
@@ -444,7 +444,7 @@ async def test_a_replaced_log_ends_the_export(database: Database) -> None:
         assert port is not None
         connection = await raw_export(port)
         await asyncio.get_running_loop().sock_recv(connection, 1)
-        await fetch_as_owner(database, "UPDATE log_identity SET log_id = gen_random_uuid()")
+        await fetch_as_superuser(database, "UPDATE log_identity SET log_id = gen_random_uuid()")
         received = await drained(connection)
         assert not received.endswith(b"0\r\n\r\n")
         lines_received = len(re.findall(rb'"position":', received))

@@ -18,7 +18,7 @@ _STOP_SECONDS: Final = 10.0
 _CANCEL_SECONDS: Final = 2.0
 
 
-class Supervisor:
+class BackgroundServices:
     """An async context that runs services, and on exit stops them in reverse order of their start.
 
     A service is a coroutine that runs until it is stopped. It is restarted if it crashes.

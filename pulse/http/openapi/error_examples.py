@@ -1,6 +1,6 @@
 """The errors in the documents.
 
-`fault_of` gets an error from the code that refuses the request; the others are constructed here.
+`error_example` gets an error from the code that refuses a request; the others are constructed here.
 """
 
 from collections.abc import Callable
@@ -51,15 +51,15 @@ _ORDER: Final[dict[str, Any]] = {
 _ORDER_ID: Final = order_id_for(INTERNAL_SCOPE, _ORDER["order_unique_key"])
 
 
-class Fault(msgspec.Struct, frozen=True):
+class ErrorExample(msgspec.Struct, frozen=True):
     """A named example of an invalid request or a failure, and the exception that it raises."""
 
     name: str
     error: Exception
 
 
-def fault_of(name: str, breaking: Callable[[], object]) -> Fault:
-    """The fault with the exception that this call raises.
+def error_example(name: str, breaking: Callable[[], object]) -> ErrorExample:
+    """The error with the exception that this call raises.
 
     Raises:
         AssertionError: the call does not fail, so the documented example would be false.
@@ -67,17 +67,17 @@ def fault_of(name: str, breaking: Callable[[], object]) -> Fault:
     try:
         breaking()
     except PulseError as error:
-        return Fault(name, error)
+        return ErrorExample(name, error)
     raise AssertionError(f"{name} raises no error")
 
 
-def _of_order(name: str, without: str = "", **changes: object) -> Fault:
+def _of_order(name: str, without: str = "", **changes: object) -> ErrorExample:
     order = {field: value for field, value in (_ORDER | changes).items() if field != without}
-    return fault_of(name, lambda: read_order(msgspec.json.encode(order)))
+    return error_example(name, lambda: read_order(msgspec.json.encode(order)))
 
 
 WRONG_ORDERS: Final = (
-    fault_of("not JSON", lambda: read_order(b'{"order_unique_key":')),
+    error_example("not JSON", lambda: read_order(b'{"order_unique_key":')),
     _of_order("a field is missing", without="side"),
     _of_order("an unknown field", price=2850),
     _of_order("an invalid instrument", instrument="RELIANCE"),
@@ -94,24 +94,26 @@ WRONG_ORDERS: Final = (
     ),
     _of_order("white space at an end of the key", order_unique_key="ouk_first "),
 )
-NO_SUCH_ORDER: Final = Fault("no such order", OrderNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"))
-FAULTS_OF_BODIES: Final = (
-    Fault("the body is slow", BodyTooSlow(10)),
-    fault_of("the body is too large", lambda: read_order(b" " * (MAX_ORDER_BYTES + 1))),
-    fault_of("the body is not JSON", lambda: require_json("text/plain")),
-    fault_of("the body is encoded", lambda: require_unencoded(b"gzip")),
+NO_SUCH_ORDER: Final = ErrorExample(
+    "no such order", OrderNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77")
 )
-_CLOCK_OFF: Final = Fault(
+BODY_ERRORS: Final = (
+    ErrorExample("the body is slow", BodyTooSlow(10)),
+    error_example("the body is too large", lambda: read_order(b" " * (MAX_ORDER_BYTES + 1))),
+    error_example("the body is not JSON", lambda: require_json("text/plain")),
+    error_example("the body is encoded", lambda: require_unencoded(b"gzip")),
+)
+_CLOCK_OFF: Final = ErrorExample(
     "the clock is off",
     ClockOff(
         "this process's clock is 1.700 s ahead of the database's, more than 1 s: correct the "
         "host's clock"
     ),
 )
-_FAULTS_OF_WRITING: Final = (
-    *FAULTS_OF_BODIES,
-    Fault("the append queue is full", AppendQueueFull()),
-    Fault("the outcome is unknown", AppendOutcomeUnknown()),
+_WRITING_ERRORS: Final = (
+    *BODY_ERRORS,
+    ErrorExample("the append queue is full", AppendQueueFull()),
+    ErrorExample("the outcome is unknown", AppendOutcomeUnknown()),
 )
 _STARTED: Final = OrderRefused(
     INVALID_SPLIT_CONFIG, "split_config.start_at", START_EXPECTED, "is in the past"
@@ -127,24 +129,24 @@ _CLOSED: Final = MarketClosed(
     ),
 )
 _WRONG_WINDOWS: Final = (
-    Fault("a start in the past", _STARTED),
-    Fault("the market is closed", _CLOSED),
+    ErrorExample("a start in the past", _STARTED),
+    ErrorExample("the market is closed", _CLOSED),
 )
-FAULTS_OF_PLACING: Final = (
+PLACING_ERRORS: Final = (
     *WRONG_ORDERS,
     *_WRONG_WINDOWS,
-    Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
-    *_FAULTS_OF_WRITING,
+    ErrorExample("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
+    *_WRITING_ERRORS,
     _CLOCK_OFF,
 )
-FAULTS_OF_PREVIEWS: Final = (
+PREVIEWS_ERRORS: Final = (
     *WRONG_ORDERS,
     *_WRONG_WINDOWS,
-    fault_of(
+    error_example(
         "an invalid seed",
         lambda: read_preview_request(msgspec.json.encode(_ORDER | {"split_seed": "7"})),
     ),
-    *FAULTS_OF_BODIES,
+    *BODY_ERRORS,
     _CLOCK_OFF,
 )
 
@@ -178,31 +180,35 @@ def _cancel_failed_order() -> object:
     return decide(command, order)
 
 
-FAULTS_OF_CANCELLING: Final = (
-    fault_of("not JSON", lambda: read_cancel_request(b'{"reason":')),
-    fault_of("an unknown field", lambda: read_cancel_request(b'{"quantity":54}')),
-    fault_of("a reason that is not text", lambda: read_cancel_request(b'{"reason":7}')),
+CANCELLING_ERRORS: Final = (
+    error_example("not JSON", lambda: read_cancel_request(b'{"reason":')),
+    error_example("an unknown field", lambda: read_cancel_request(b'{"quantity":54}')),
+    error_example("a reason that is not text", lambda: read_cancel_request(b'{"reason":7}')),
     NO_SUCH_ORDER,
-    fault_of("nothing to cancel", _cancel_failed_order),
-    *_FAULTS_OF_WRITING,
+    error_example("nothing to cancel", _cancel_failed_order),
+    *_WRITING_ERRORS,
     _CLOCK_OFF,
 )
-FAULTS_OF_HALTING: Final = (
-    fault_of("no reason", lambda: read_halt_request(b'{"scope":"ALL"}')),
-    fault_of("an unknown scope", lambda: read_halt_request(b'{"scope":"BSE","reason":"x"}')),
-    fault_of("no instrument", lambda: read_halt_request(b'{"scope":"INSTRUMENT","reason":"x"}')),
-    fault_of(
+HALTING_ERRORS: Final = (
+    error_example("no reason", lambda: read_halt_request(b'{"scope":"ALL"}')),
+    error_example("an unknown scope", lambda: read_halt_request(b'{"scope":"BSE","reason":"x"}')),
+    error_example(
+        "no instrument", lambda: read_halt_request(b'{"scope":"INSTRUMENT","reason":"x"}')
+    ),
+    error_example(
         "an invalid instrument",
         lambda: read_halt_request(b'{"scope":"INSTRUMENT","instrument":"TCS","reason":"x"}'),
     ),
-    *_FAULTS_OF_WRITING,
+    *_WRITING_ERRORS,
 )
-NO_SUCH_HALT: Final = Fault("no such halt", HaltNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"))
-FAULTS_OF_LIFTING: Final = (NO_SUCH_HALT, *_FAULTS_OF_WRITING[len(FAULTS_OF_BODIES) :])
-A_CRASH: Final = Fault("a crash", PulseFailed())
-FAULTS_OF_ALL: Final = (
-    Fault("too many requests", TooManyRequests(100, 0.4)),
+NO_SUCH_HALT: Final = ErrorExample(
+    "no such halt", HaltNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77")
+)
+LIFTING_ERRORS: Final = (NO_SUCH_HALT, *_WRITING_ERRORS[len(BODY_ERRORS) :])
+A_CRASH: Final = ErrorExample("a crash", PulseFailed())
+COMMON_ERRORS: Final = (
+    ErrorExample("too many requests", TooManyRequests(100, 0.4)),
     A_CRASH,
-    Fault("too busy", TooBusy()),
-    Fault("the database is unavailable", DatabaseUnavailable()),
+    ErrorExample("too busy", TooBusy()),
+    ErrorExample("the database is unavailable", DatabaseUnavailable()),
 )
