@@ -31,9 +31,9 @@ from pulse.eventstore import EventMapper
 from pulse.evidence.key_file import create_key_file
 from pulse.evidence.note import SigningKey
 from pulse.testing import ScheduleBroken, check_schedule
-from tests.faults.fates import VIEW_ROWS, Examples, SliceFates, Stored, view_row
 from tests.faults.ledger import Known
 from tests.faults.reader import LogReader
+from tests.faults.settled_slices import VIEW_ROWS, Examples, SettledSlices, Stored, view_row
 from tests.support.processes import ROOT, environment, url_of
 
 _LOG: Final = f"""
@@ -183,9 +183,9 @@ async def check_all(
     """
     verdict = Verdict(orders=len(ledger))
     verifying = asyncio.create_task(_check_verified(conninfo, seal, findings or {}, verdict))
-    fates = SliceFates(settled_at)
-    await _check_log(conninfo, ledger, fates, verdict, frozenset(may_fail))
-    _report_slices(fates, verdict)
+    slices = SettledSlices(settled_at)
+    await _check_log(conninfo, ledger, slices, verdict, frozenset(may_fail))
+    _report_slices(slices, verdict)
     for number, reader in enumerate(readers, 1):
         await _check_reader(conninfo, number, reader, verdict)
     await verifying
@@ -197,7 +197,7 @@ async def check_all(
 async def _check_log(
     conninfo: str,
     ledger: Mapping[tuple[str, str], Known],
-    fates: SliceFates,
+    slices: SettledSlices,
     verdict: Verdict,
     may_fail: frozenset[str],
 ) -> None:
@@ -207,7 +207,7 @@ async def _check_log(
     found = _Violations()
     async for order_id, stream, row in _with_views(conninfo):
         _check_stream(order_id, stream, found)
-        order = fates.add(stream)
+        order = slices.add(stream)
         if order is not None and row != view_row(order, stream[-1].position):
             expected = view_row(order, stream[-1].position)
             found.views.add(f"{order_id}: {row}, its events say {expected}")
@@ -258,11 +258,11 @@ def _check_accepted(
             found.mismatches.add(f"{known.key} was answered with another id")
 
 
-def _report_slices(fates: SliceFates, verdict: Verdict) -> None:
-    verdict.lost += fates.lost.count
-    verdict.doubled += fates.twice.count
-    verdict.slices = fates.summary
-    for what, examples in fates.violations.items():
+def _report_slices(slices: SettledSlices, verdict: Verdict) -> None:
+    verdict.lost += slices.lost.count
+    verdict.doubled += slices.twice.count
+    verdict.slices = slices.summary
+    for what, examples in slices.violations.items():
         _report(verdict, what, examples)
 
 

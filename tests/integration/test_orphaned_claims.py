@@ -138,18 +138,18 @@ async def test_claims_of_a_missing_worker_are_released_at_once_and_keep_their_ag
 ) -> None:
     async with running_store(database) as store:
         await queued(database, store, 3)
-        async with present(database, "doomed"):
-            claims = await Claims(database, "doomed").claim(10)
+        async with present(database, "killed"):
+            claims = await Claims(database, "killed").claim(10)
         assert len(claims) == 3
         before = claim_rows(conninfo)
 
         released = await look_for_orphans(database).run_once()
 
-        assert released == {"doomed": 3}
+        assert released == {"killed": 3}
         after = claim_rows(conninfo)
         assert [row[1] for row in after] == [None, None, None]
         assert [row[2] for row in after] == [row[2] for row in before]
-        batch = await worker(store, Claims(database, "heir")).run_once()
+        batch = await worker(store, Claims(database, "successor")).run_once()
     assert batch.results[SplitResult.COMPLETED] == 3
 
 
@@ -384,21 +384,21 @@ async def test_an_order_released_after_the_timeout_is_timed_out_by_the_monitor(
 ) -> None:
     async with running_store(database) as store:
         (created,) = await queued(database, store)
-        claims = Claims(database, "late heir")
+        claims = Claims(database, "late successor")
         await claims.claim(10)
         await claims.release([created.originator_id])
         age_claims(conninfo, TIMEOUT_SECONDS + 1)
-        heir = SplittingWorker(
+        late_worker = SplittingWorker(
             store,
             claims,
             system_clock,
-            Origin("late heir"),
+            Origin("late successor"),
             batch_size=10,
             max_split_delay_seconds=0,
             timeout_seconds=TIMEOUT_SECONDS,
         )
 
-        assert (await heir.run_once()).results == {SplitResult.OVERDUE: 1}
+        assert (await late_worker.run_once()).results == {SplitResult.OVERDUE: 1}
 
         assert (await monitor(database, store).run_once()).timed_out == 1
         await project(database)

@@ -46,14 +46,14 @@ asyncio.run(main())
 
 
 async def filled_log(database: Database, orders: int) -> list[tuple[int, Event]]:
-    """Orders of every fate, their events mixed as a busy day mixes them."""
+    """Orders of every outcome, their events mixed as a busy day mixes them."""
     random = Random(orders)
-    fates = (slices_scheduled, splitting_failed, timed_out, slices_scheduled)
+    outcomes = (slices_scheduled, splitting_failed, timed_out, slices_scheduled)
     waiting: list[Event] = []
     events: list[Event] = []
     for number, created in enumerate(orders_created(orders)):
         events.append(created)
-        waiting.append(fates[number % 4](created))
+        waiting.append(outcomes[number % 4](created))
         if random.random() < 0.5:
             events.append(waiting.pop(random.randrange(len(waiting))))
     events += waiting

@@ -49,7 +49,7 @@ PAUSE_SECONDS = 0.01
 INDEX = "order_queue_placed_by_idx"
 NEWER_TOPIC = "pulse.domain:OrderAmended"
 AMENDED = b'{"timestamp":"2027-01-01T00:00:00Z","by":7}'
-FATES = """
+COUNTS = """
 SELECT count(DISTINCT originator_id) FILTER (WHERE originator_version = 1),
        count(*) FILTER (WHERE originator_version = 1 AND topic LIKE '%:OrderCreated'),
        count(*) FILTER (WHERE topic LIKE '%:SlicesScheduled')
@@ -112,10 +112,10 @@ def is_ready(process: PulseProcess) -> bool:
     return process.http.get("/health/ready").status_code == httpx.codes.OK
 
 
-def fates(conninfo: str) -> tuple[int, int, int]:
+def count_streams(conninfo: str) -> tuple[int, int, int]:
     """How many streams, orders and schedules the log has."""
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute(FATES.encode()).fetchone()
+        row = connection.execute(COUNTS.encode()).fetchone()
     assert row is not None
     return row
 
@@ -275,7 +275,7 @@ def test_orders_are_accepted_and_split_while_schema_and_processes_are_replaced(
             assert not load_before.refused + load_after.refused
             order_ids = [*accepted.values()]
             until(lambda: are_completed(conninfo, order_ids), f"all of {len(accepted)} are split")
-            assert fates(conninfo) == (len(accepted),) * 3
+            assert count_streams(conninfo) == (len(accepted),) * 3
             assert_known(after, requests, accepted)
     assert len(authors(conninfo, "OrderCreated")) == 2, "both versions of the code took orders"
 

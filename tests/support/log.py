@@ -134,7 +134,7 @@ async def fetch(database: Database, statement: LiteralString, *parameters: objec
 async def fetch_as_superuser(
     database: Database, statement: LiteralString, *parameters: object
 ) -> list[Row]:
-    """Execute a statement that the role of processes may not execute; returns its rows."""
+    """Execute a statement that the purpose of processes may not execute; returns its rows."""
     async with await psycopg.AsyncConnection.connect(
         as_superuser(database.conninfo), autocommit=True
     ) as connection:
@@ -169,21 +169,21 @@ async def unlock(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_unlock(%s)", (LOG_LOCK,))
 
 
-async def terminate(database: Database, role: str) -> int:
-    """Terminate every backend whose application name has that role; returns their number."""
+async def terminate(database: Database, purpose: str) -> int:
+    """Terminate every backend whose application name has that purpose; returns their number."""
     terminated = await fetch_as_superuser(
         database,
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name LIKE %s""",
-        f"pulse:{role}@%",
+        f"pulse:{purpose}@%",
     )
     return len(terminated)
 
 
 async def until_waiting_for_lock(
-    database: Database, role: str = "appender", count: int = 1
+    database: Database, purpose: str = "appender", count: int = 1
 ) -> None:
-    """Wait until `count` connections whose application name has the role wait for a lock."""
+    """Wait until `count` connections whose application name has the purpose wait for a lock."""
 
     async def waiting() -> bool:
         rows = await fetch_as_superuser(
@@ -191,11 +191,11 @@ async def until_waiting_for_lock(
             """SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name LIKE %s
                   AND wait_event_type = 'Lock'""",
-            f"pulse:{role}@%",
+            f"pulse:{purpose}@%",
         )
         return bool(rows[0][0] >= count)
 
-    await until(waiting, f"{count} of the role {role} wait for a lock")
+    await until(waiting, f"{count} of the purpose {purpose} wait for a lock")
 
 
 def orders_on(database: Database, store: EventStore) -> InProcessOrders:

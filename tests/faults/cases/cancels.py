@@ -130,7 +130,7 @@ async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) 
     cancelled_unsplit = sum(
         race.slice_number is None and not settled[race.order_id] for race in races
     )
-    fates = Counter(
+    states = Counter(
         settled[race.order_id][race.slice_number - 1]
         for race in races
         if race.slice_number is not None and settled[race.order_id]
@@ -141,11 +141,11 @@ async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) 
     )
     case_run.fact(
         f"{unsplit:,} cancels raced the split and won {cancelled_unsplit:,} times; of the slices "
-        f"{fates['R']:,} were released, {fates['C']:,} cancelled, {fates['E']:,} expired"
+        f"{states['R']:,} were released, {states['C']:,} cancelled, {states['E']:,} expired"
     )
     for what, count in (
-        ("slice was released", fates["R"]),
-        ("slice was cancelled", fates["C"]),
+        ("slice was released", states["R"]),
+        ("slice was cancelled", states["C"]),
         ("cancel was refused", statuses[409]),
     ):
         case_run.require(count > 0, f"no {what}, so this case cannot fail")
@@ -154,8 +154,8 @@ async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) 
 CASE: Final = Case(
     name="cancels",
     promise="Cancels, each from up to three callers at once, race the release of a slice or the "
-    "split: each slice has one fate, each cancel is answered 200 or 409, which the log confirms, "
-    "an order has at most one cancel, and nothing is released after a 200",
+    "split: each slice is settled once, each cancel is answered 200 or 409 as the log confirms, an "
+    "order has at most one cancel, and nothing is released after a 200",
     at_least=10_000,
     short=160,
     run=run,

@@ -1,4 +1,4 @@
-"""What became of each slice in the log: at most one fate, in time, and no share lost or created.
+"""How each slice in the log was settled: at most once, in time, and no share lost or created.
 
 The rules of `pulse.domain.releases` are written a second time here, to find an error in them.
 """
@@ -68,11 +68,11 @@ class Examples:
             self.first.append(name)
 
 
-class SliceFates:
-    """The fates of all slices of a log, and the violations, filled by one stream after the other.
+class SettledSlices:
+    """How the slices of a log were settled, and the violations; it is given stream after stream.
 
-    `settled_at`: each slice of an order with release whose deadline had passed then must have a
-    fate.
+    `settled_at`: each slice of an order with release whose deadline had passed then must be
+    settled.
     """
 
     def __init__(self, settled_at: datetime) -> None:
@@ -89,8 +89,8 @@ class SliceFates:
     def violations(self) -> dict[str, Examples]:
         """Each kind of violation, by its description."""
         return {
-            "slices with two fates": self.twice,
-            "slices without a fate after their deadline": self.lost,
+            "slices settled twice": self.twice,
+            "slices not settled by their deadline": self.lost,
             "events that cannot follow in their stream": self.illegal,
             "slices released before their time": self.early,
             "slices released after their deadline": self.late,
@@ -105,7 +105,7 @@ class SliceFates:
         """One line about the slices; None if none was settled."""
         if not self.count:
             return None
-        counts = ", ".join(f"{self.count[fate]:,} {fate}" for fate in _FATES)
+        counts = ", ".join(f"{self.count[state]:,} {state}" for state in _STATES)
         if not self.delays:
             return f"slices: {counts}"
         p50, p99 = (quantile(self.delays, share) or 0.0 for share in (0.5, 0.99))
@@ -136,14 +136,14 @@ class SliceFates:
         return order
 
 
-_FATES: Final = ("released", "expired", "cancelled")
+_STATES: Final = ("released", "expired", "cancelled")
 
 
 class _Account:
     """One order's shares, counted from its events without Pulse's code."""
 
-    def __init__(self, fates: SliceFates) -> None:
-        self._fates = fates
+    def __init__(self, slices: SettledSlices) -> None:
+        self._slices = slices
         self._order_id: UUID | None = None
         self._total = 0
         self._release = False
@@ -184,54 +184,54 @@ class _Account:
     def _add_expiry(self, event: SlicesExpired, stored: Stored) -> None:
         for number in event.sequence_numbers:
             if number in self._deadlines and event.timestamp < self._deadlines[number]:
-                self._fates.expired_early.add(self._name(number))
+                self._slices.expired_early.add(self._name(number))
         self._settle("expired", event.sequence_numbers, event.quantity, stored)
 
     def _add_release(self, event: SlicesReleased, stored: Stored) -> None:
-        fates, at = self._fates, event.timestamp
+        slices, at = self._slices, event.timestamp
         for s in event.slices:
             number = s.sequence_number
             if s != self._remaining.get(number, s) or not self._release:
-                fates.illegal.add(f"{self._name(number)} is released with other data")
+                slices.illegal.add(f"{self._name(number)} is released with other data")
             if min(at, stored.recorded_at) < s.scheduled_at:
-                fates.early.add(f"{self._name(number)} {s.scheduled_at - at} early")
+                slices.early.add(f"{self._name(number)} {s.scheduled_at - at} early")
             expires_at = self._deadlines.get(number, at + _ONE_SECOND)
-            fates.stored_late += stored.recorded_at >= expires_at
+            slices.stored_late += stored.recorded_at >= expires_at
             took = (stored.recorded_at - at).total_seconds()
             if at >= expires_at or stored.recorded_at >= expires_at + MAX_INSERT:
                 late = f"decided at {at}, stored {took:.1f} s later, expired at {expires_at}"
-                fates.late.add(f"{self._name(number)} {late}")
-            fates.append_seconds = max(fates.append_seconds, took)
-            fates.delays.append((stored.recorded_at - s.scheduled_at).total_seconds())
+                slices.late.add(f"{self._name(number)} {late}")
+            slices.append_seconds = max(slices.append_seconds, took)
+            slices.delays.append((stored.recorded_at - s.scheduled_at).total_seconds())
             self._released.append((s, at))
         numbers = tuple(s.sequence_number for s in event.slices)
         self._settle("released", numbers, sum(s.quantity for s in event.slices), stored)
 
-    def _settle(self, fate: str, numbers: Sequence[int], quantity: int, stored: Stored) -> None:
-        """Give these slices their fate; their shares must be those of the event."""
-        fates = self._fates
+    def _settle(self, state: str, numbers: Sequence[int], quantity: int, stored: Stored) -> None:
+        """Settle these slices; their shares must be those of the event."""
+        slices = self._slices
         moved = 0
         for number in numbers:
             if number in self._settled:
-                fates.twice.add(self._name(number))
+                slices.twice.add(self._name(number))
                 continue
             self._settled.add(number)
             moved += self._remaining.pop(number).quantity if number in self._remaining else 0
-        fates.count[fate] += len(numbers)
-        self._move(fate, moved)
+        slices.count[state] += len(numbers)
+        self._move(state, moved)
         if numbers and moved != quantity:
-            fates.unbalanced.add(f"{self._name(numbers[0])}: {quantity} of {moved} at {stored}")
+            slices.unbalanced.add(f"{self._name(numbers[0])}: {quantity} of {moved} at {stored}")
 
-    def _move(self, fate: str, quantity: int) -> None:
+    def _move(self, state: str, quantity: int) -> None:
         self._shares["remaining"] -= quantity
-        self._shares[fate] += quantity
+        self._shares[state] += quantity
 
     def check_balance(self, answered: Quantities) -> None:
         """The shares add up, and are those that Pulse's own fold computes."""
         own = {name: self._shares[name] for name in Quantities.__struct_fields__}
         balanced = sum(own.values()) == self._total and min(own.values()) >= 0
         if not balanced or own != msgspec.structs.asdict(answered):
-            self._fates.unbalanced.add(f"{self._order_id}: {own}, Pulse says {answered}")
+            self._slices.unbalanced.add(f"{self._order_id}: {own}, Pulse says {answered}")
 
     def check_end(self) -> None:
         """No release in a burst; every slice whose deadline had passed is settled."""
@@ -239,11 +239,11 @@ class _Account:
             planned, distance = s.scheduled_at - before.scheduled_at, at - earlier
             if planned >= _ONE_SECOND and distance < min(_ONE_SECOND, planned - _CATCH_UP):
                 found = f"{self._name(s.sequence_number)} {distance} later, planned {planned}"
-                self._fates.together.add(found)
+                self._slices.together.add(found)
         if self._release:
             for number in self._remaining:
-                if self._deadlines[number] <= self._fates.settled_at:
-                    self._fates.lost.add(self._name(number))
+                if self._deadlines[number] <= self._slices.settled_at:
+                    self._slices.lost.add(self._name(number))
 
     def _name(self, number: int) -> str:
         return f"{self._order_id}/{number}"
