@@ -134,7 +134,7 @@ async def fetch(database: Database, statement: LiteralString, *parameters: objec
 async def fetch_as_superuser(
     database: Database, statement: LiteralString, *parameters: object
 ) -> list[Row]:
-    """Execute a statement that the purpose of processes may not execute; returns its rows."""
+    """Execute a statement that the role of processes may not execute; returns its rows."""
     async with await psycopg.AsyncConnection.connect(
         as_superuser(database.conninfo), autocommit=True
     ) as connection:
