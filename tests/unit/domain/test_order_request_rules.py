@@ -178,11 +178,11 @@ def test_an_unknown_field_of_split_config_is_refused(name: str) -> None:
     assert refusal.expected == expected
 
 
-@pytest.mark.parametrize("field", CODES)
-@pytest.mark.parametrize("json_type", JSON_TYPES)
+@pytest.mark.parametrize(
+    ("field", "json_type"),
+    [(field, name) for field in CODES for name in JSON_TYPES if name != RIGHT_TYPES[field]],
+)
 def test_nothing_is_coerced_from_another_json_type(field: str, json_type: str) -> None:
-    if json_type == RIGHT_TYPES[field]:
-        return
     assert_refused(field, json.loads(JSON_TYPES[json_type]), f"is {json_type}")
 
 
