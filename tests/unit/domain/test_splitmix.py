@@ -31,7 +31,7 @@ def test_only_the_low_64_bits_of_a_seed_count(seed: int) -> None:
     assert SplitMix64(seed + 2**64).next() == SplitMix64(seed).next()
 
 
-@given(SEEDS, st.integers(1, 2**33))
+@given(SEEDS, st.integers(1, 2**35))
 def test_below_is_the_high_half_of_the_product_and_takes_one_number(seed: int, bound: int) -> None:
     random, same = SplitMix64(seed), SplitMix64(seed)
     drawn = random.below(bound)
