@@ -87,7 +87,9 @@ def test_the_open_days_differ_from_those_of_aion_only_as_listed(exchange: str) -
 
 @pytest.mark.parametrize("exchange", ["NSE", "BSE"])
 def test_special_sessions_have_the_times_of_aion(exchange: str) -> None:
-    for on, event in aion_events(exchange, "SPECIAL_TRADING_SESSION"):
+    special = dict(aion_events(exchange, "SPECIAL_TRADING_SESSION"))
+    assert list(special) == [MUHURAT]
+    for on, event in special.items():
         theirs = [hours(one["open"], one["close"]) for one in event["session_override"]]
         assert sessions_of(exchange, "EQUITY", on) == theirs
 
