@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     SCHEDULE_RULES,
-    SPLITTERS,
     OrderCreated,
     PlaceOrder,
     Slice,
@@ -25,7 +24,6 @@ from pulse.domain import (
     decide,
     fold,
     split,
-    split_v1,
 )
 from pulse.testing import check_schedule, place_orders, split_terms
 
@@ -181,11 +179,6 @@ def test_without_randomisation_the_seed_has_no_effect_on_the_schedule(
 @given(split_terms())
 def test_no_rule_finds_a_fault_in_a_schedule(terms: SplitTerms) -> None:
     check_schedule(terms, schedule_of(terms))
-
-
-def test_version_one_is_split_v1_for_ever() -> None:
-    assert SPLITTERS[1] is split_v1
-    assert max(SPLITTERS) == CURRENT_SPLITTER_VERSION
 
 
 @pytest.mark.parametrize("version", [0, 3, -1])

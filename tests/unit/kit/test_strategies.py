@@ -9,20 +9,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pulse.domain import (
-    MIN_SPLITS,
-    OrderSpec,
-    PlaceOrder,
-    Slice,
-    SplitTerms,
-    split_v1,
-)
+from pulse.domain import OrderSpec, Slice, SplitTerms, split_v1
 from pulse.testing import (
     edge_sizes,
     edge_split_terms,
     moments,
     order_requests,
-    place_orders,
     schedules,
     split_terms,
 )
@@ -123,12 +115,6 @@ def test_split_terms_reach_every_edge(many_terms: list[SplitTerms], edge: str) -
 
 def test_the_choice_of_randomisation_can_be_narrowed(many_terms: list[SplitTerms]) -> None:
     assert len({terms.randomize for terms in many_terms}) == 1
-
-
-@given(order_requests(), place_orders())
-def test_order_requests_and_commands_can_be_drawn(spec: OrderSpec, command: PlaceOrder) -> None:
-    assert spec.split_config.num_splits >= MIN_SPLITS
-    assert 0 <= command.split_seed < 2**64
 
 
 def test_moments_are_drawn_with_and_without_microseconds() -> None:
