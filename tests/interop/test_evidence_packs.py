@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pulse.evidence.key_file import read_key_file
+from pulse.postgres.embedded import EmbeddedServer
 from tests.interop.test_seal_check import DEBIAN, GO, place
 from tests.support.packs import members_of, rehashed
 from tests.support.processes import ROOT, PulseProcess, environment, pulse, run_to_end, until
@@ -133,18 +135,22 @@ def test_an_export_that_is_stopped_leaves_no_partial_file(
     place(up, ORDERS)
     folder = tmp_path / "packs"
     folder.mkdir()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pulse.cli", "evidence", "--from", since.isoformat()),
-            *("--to", datetime.now(UTC).isoformat(), "-o", folder / "pack.tar"),
-        ],
-        cwd=ROOT,
-        env=environment({"data_dir": data_dir}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until(lambda: list(folder.iterdir()), "the export begins")
-    process.send_signal(signal.SIGTERM)
-    stopped = process.wait(timeout=60)
-    names = [file.name for file in folder.iterdir()]
-    assert names == (["pack.tar"] if stopped == 0 else [])
+    with (
+        EmbeddedServer.acquire(data_dir) as server,
+        psycopg.connect(server.conninfo) as connection,
+    ):
+        connection.execute("LOCK TABLE clock_offsets")  # an export reads it after the events
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pulse.cli", "evidence", "--from", since.isoformat()),
+                *("--to", datetime.now(UTC).isoformat(), "-o", folder / "pack.tar"),
+            ],
+            cwd=ROOT,
+            env=environment({"data_dir": data_dir}),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until(lambda: any(file.stat().st_size for file in folder.iterdir()), "events are written")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    assert list(folder.iterdir()) == []
