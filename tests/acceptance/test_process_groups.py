@@ -243,7 +243,7 @@ def test_a_process_that_dies_at_once_is_restarted_until_it_starts(
 
 def test_every_process_names_itself_in_its_lines(group: PulseGroup) -> None:
     lines = [json.loads(line) for line in group.logged.splitlines()]
-    assert {line.get("process") for line in lines} - {None} == {*MEMBERS, "supervisor"}
+    assert {line.get("process") for line in lines} == {*MEMBERS, "supervisor"}
 
 
 def test_sigterm_stops_all_processes_with_exit_code_0(group: PulseGroup) -> None:
