@@ -62,7 +62,7 @@ def test_each_check_is_one_line(conninfo: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "state", "remedy"),
     [
-        ({}, "", "ok", ""),
+        ({}, "role", "ok", ""),
         ({"is_superuser": True}, "role", "warn", "run Pulse under a role"),
         ({"fsync": False}, "fsync", "fail", "turn it on"),
         ({"full_page_writes": False}, "full_page_writes", "fail", "turn it on"),
@@ -78,11 +78,10 @@ def test_a_setting_of_the_server_that_matters_is_named_with_what_to_change(
     changes: dict[str, Any], name: str, state: str, remedy: str
 ) -> None:
     found = list(check_server(OWN_SERVER, msgspec.structs.replace(GOOD, **changes)))
-    assert all(check.state == "ok" for check in found if check.name != name)
-    for check in found:
-        if check.name == name:
-            assert check.state == state
-            assert remedy in check.message
+    (named,) = [check for check in found if check.name == name]
+    assert named.state == state
+    assert remedy in named.message
+    assert all(check.state == "ok" for check in found if check is not named)
 
 
 def test_the_connections_of_all_processes_are_counted() -> None:
