@@ -1,8 +1,12 @@
 """`pulse doctor`: one line per check, with what to change."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import psycopg
@@ -116,17 +120,34 @@ def test_an_unreachable_server_is_one_line_without_its_secrets() -> None:
     assert "secret-of-mine" not in ended.out + ended.err
 
 
-def test_a_role_without_the_right_to_append_fails(conninfo: str) -> None:
-    with psycopg.connect(conninfo) as connection:
-        connection.execute("CREATE ROLE doctor_reads LOGIN PASSWORD 'x'")
-        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO doctor_reads")
-    try:
-        reading = make_conninfo(conninfo, user="doctor_reads", password="x")  # noqa: S106
-        assert checks(1, reading)["append"]["state"] == "fail"
-    finally:
-        with psycopg.connect(conninfo) as connection:
-            connection.execute("DROP OWNED BY doctor_reads")
-            connection.execute("DROP ROLE doctor_reads")
+@pytest.fixture
+def reading(conninfo: str) -> Iterator[str]:
+    """A role that can only read the tables."""
+    role = f"doctor_reads_{uuid4().hex[:12]}"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'".encode())
+        try:
+            grant = f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+            connection.execute(grant.encode())
+            yield make_conninfo(conninfo, user=role, password="x")  # noqa: S106
+        finally:
+            connection.execute(f"DROP OWNED BY {role}".encode())
+            connection.execute(f"DROP ROLE {role}".encode())
+
+
+def test_a_role_without_the_right_to_append_fails(reading: str) -> None:
+    assert checks(1, reading)["append"]["state"] == "fail"
+
+
+def test_connections_of_other_roles_are_counted_without_the_right_to_see_more(
+    conninfo: str, reading: str
+) -> None:
+    with ExitStack() as others:
+        for _ in range(5):
+            others.enter_context(psycopg.connect(conninfo))
+        message = checks(1, reading)["max_connections"]["message"]
+    (in_use,) = re.findall(r" usable, (\d+) in use, ", message)
+    assert int(in_use) >= 6
 
 
 def test_modes_that_let_others_in_are_a_failure(tmp_path: Path) -> None:
