@@ -43,12 +43,14 @@ async def test_the_projection_stops_before_an_event_that_only_newer_code_knows(
 ) -> None:
     write(conninfo, *stored([order_created("before"), order_created("amended")]))
     write(conninfo, amended("amended"), *stored([order_created("after")]))
-    today = Projector(database, EventMapper())
+    advances: list[int] = []
+    today = Projector(database, EventMapper(), on_advance=lambda: advances.append(1))
 
     for _ in range(3):
         with pytest.raises(EventTooNew, match=NEWER_TOPIC):
             await today.run_once()
         assert await position(database) == 2
+        assert len(advances) == 1  # only for the first step, which projected two events
     assert today.fault is not None
     assert "newer code" in today.fault
     assert {row["order_unique_key"] for row in (await queue(database)).values()} == {
@@ -62,6 +64,7 @@ async def test_the_projection_stops_before_an_event_that_only_newer_code_knows(
     assert await position(database) == 4
     result = await today.run_once()
     assert isinstance(result, Projected)
+    assert len(advances) == 2
     assert today.fault is None
 
 
