@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.domain import Event, OrderCreated
 from pulse.postgres import Database
-from pulse.projections.claims import PRESENCE_CLASS
 from pulse.projections.overview import read_queue_counts
 from tests.support.cli import claim, projected, run_pulse, write
 from tests.support.events import (
@@ -27,16 +24,7 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-
-
-@contextmanager
-def present(conninfo: str, worker: str) -> Iterator[None]:
-    """Make that worker present, as a running one is."""
-    with psycopg.connect(conninfo) as connection:
-        connection.execute(
-            "SELECT pg_advisory_lock_shared(%s::integer, hashtext(%s))", (PRESENCE_CLASS, worker)
-        )
-        yield
+from tests.support.splitting import present
 
 
 def fill(conninfo: str) -> None:

@@ -1,14 +1,17 @@
 """Orders in the queue, splitting workers and claims."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
+
+import psycopg
 
 from pulse.application.origin import Clock, Origin, system_clock
 from pulse.domain import Event, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
-from pulse.projections.claims import Claims
+from pulse.projections.claims import PRESENCE_CLASS, Claims
 from pulse.spans import Spans
 from pulse.workers.splitting import SplittingWorker
 from tests.support.events import MAPPER, stored
@@ -60,6 +63,16 @@ async def hold(database: Database, orders: Iterable[OrderCreated], name: str = "
         name,
         [order.originator_id for order in orders],
     )
+
+
+@contextmanager
+def present(conninfo: str, worker: str) -> Iterator[None]:
+    """Make that worker present, as a running one is."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(
+            "SELECT pg_advisory_lock_shared(%s::integer, hashtext(%s))", (PRESENCE_CLASS, worker)
+        )
+        yield
 
 
 async def claims_of(database: Database) -> dict[UUID, Claim]:

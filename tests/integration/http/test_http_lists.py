@@ -12,9 +12,23 @@ import httpx
 import psycopg
 import pytest
 
+from pulse.domain import Event
+from pulse.postgres import Database
+from pulse.process.apps import api_app
+from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.database import as_superuser
+from tests.support.events import (
+    order_cancelled,
+    orders_created,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+)
+from tests.support.log import write
 from tests.support.orders import ORDERS, fault, order, placed
 from tests.support.projection import projection_blocked
+from tests.support.read_model import project
+from tests.support.splitting import hold, present
 from tests.support.waiting import until
 
 SLICES = "/pulse/internal/slices"
@@ -327,10 +341,26 @@ async def test_unambiguous_parameters_are_accepted(
         assert (await shared_api.get(f"{path}?{query}")).status_code == 200
 
 
-async def test_every_status_is_a_filter(shared_api: httpx.AsyncClient) -> None:
-    for status in STATUSES:
-        page = await read(shared_api, ORDERS, order_queue_status=status, limit=200)
-        assert {listed["order_queue_status"] for listed in page["orders"]} <= {status}
+async def test_every_status_is_a_filter(database: Database, conninfo: str) -> None:
+    """The API alone: workers would split the order that is PENDING."""
+    created = orders_created(len(STATUSES))
+    _, claimed, split, failed, cancelled = created
+    outcomes: list[Event] = [
+        slices_scheduled(split),
+        splitting_failed(failed),
+        order_cancelled(cancelled),
+    ]
+    write(conninfo, *stored([*created, *outcomes]))
+    await project(database)
+    await hold(database, [claimed], "worker-1")
+    app = api_app(api_settings(conninfo))
+    with present(conninfo, "worker-1"):
+        async with lifespan_of(app), client_of(app) as api:
+            for status, expected in zip(STATUSES, created, strict=True):
+                page = await read(api, "/internal/orders", order_queue_status=status)
+                (listed,) = page["orders"]
+                assert listed["order_id"] == str(expected.originator_id)
+                assert listed["order_queue_status"] == status
 
 
 async def test_time_bounds_the_wrong_way_round_are_refused(shared_api: httpx.AsyncClient) -> None:
