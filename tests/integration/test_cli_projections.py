@@ -177,14 +177,17 @@ def test_a_retry_reports_the_result_of_each_order(conninfo: str) -> None:
 
 
 def test_a_retry_of_named_orders_leaves_the_others(conninfo: str) -> None:
-    parked(conninfo)
-    repaired = order_created("repaired")
-    write(conninfo, *stored([repaired]))
+    repaired, other = order_created("repaired"), order_created("other")
+    write(conninfo, *stored([repaired, other]))
     projected(conninfo)
     park_by_hand(conninfo, repaired)
+    park_by_hand(conninfo, other)
     order_id = str(repaired.originator_id)
     ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (0, f"{order_id}  is in the queue again\n")
+    with psycopg.connect(conninfo) as connection:
+        left = connection.execute("SELECT order_id FROM parked_orders").fetchall()
+    assert left == [(other.originator_id,)]
     ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
     assert ended.out.startswith(f"{order_id}  is not parked; the queue agrees with the log")
