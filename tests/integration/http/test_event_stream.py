@@ -269,13 +269,15 @@ async def test_a_stalled_reader_is_closed_with_a_last_message_and_loses_nothing(
             assert rest[-1].id == 3000
 
 
-async def test_a_stalled_reader_over_http2_is_closed(database: Database) -> None:
-    """It opens no window beyond the first 64 KiB."""
+async def test_a_stalled_reader_over_http2_is_closed_with_a_last_message(
+    database: Database,
+) -> None:
+    """It opens no window beyond the first 64 KiB before its stream has ended."""
     await append(database, foreign_events_of(3000, size=2000))
     limits = FeedLimits(stall_seconds=0.3, streams=1)
     async with streaming(database, limits) as (_, client):
         port = client.base_url.port
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
         headers = http2.head("GET", STREAM)
         flags = http2.END_STREAM | http2.END_HEADERS
         writer.write(
@@ -292,7 +294,12 @@ async def test_a_stalled_reader_over_http2_is_closed(database: Database) -> None
             received = await reader.readexactly(60_000)
             assert b"event: log" in received
             await until(is_over, "the stalled reader is no longer counted")
-        assert b"event: end" not in received
+            for stream in (0, 1):
+                more = (2**24).to_bytes(4)
+                writer.write(http2.frame(http2.WINDOW_UPDATE, 0, stream, more))
+            received += await reader.readuntil(b'"reason":"TOO_SLOW"')
+        assert received.count(b"event: end") == 1
+        assert b"id: 3000\n" not in received.partition(b"event: end")[0]
         writer.close()
 
 
