@@ -1,6 +1,7 @@
 """`pulse calendar show` and `pulse calendar check`."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -127,9 +128,14 @@ def test_the_last_day_of_the_coverage_has_no_next_one(calendar: Path) -> None:
     )
 
 
-def test_without_a_date_it_is_today(calendar: Path) -> None:
+def test_without_a_date_it_is_today_at_the_exchange(
+    calendar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 3, 1, 18, 30, tzinfo=UTC)
+    monkeypatch.setattr("pulse.cli.calendar.system_clock", lambda: now)
     ended = run_pulse("calendar", "show", market_calendar=calendar)
-    assert "Asia/Kolkata" in ended.out or "covers NSE from 2026-01-01 to 2026-12-31" in ended.err
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert "NSE  Monday 2026-03-02, Asia/Kolkata\n" in ended.out
 
 
 def test_a_day_that_is_not_covered_is_an_error(calendar: Path) -> None:
