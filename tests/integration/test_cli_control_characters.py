@@ -65,10 +65,16 @@ def test_control_characters_of_an_argument_are_escaped(
 
 
 @pytest.mark.parametrize(
-    "setting", ["host", "port", "data_dir", "log_level", "jwt_issuer", "api_base_url"]
+    ("setting", "shown"),
+    [
+        *((name, "owned") for name in ("port", "data_dir", "log_level", "jwt_issuer")),
+        ("api_base_url", "PULSE_API_BASE_URL=***"),  # it may have a password
+    ],
 )
-def test_control_characters_of_a_setting_are_escaped(setting: str) -> None:
-    assert_safe(output_of("token", "--subject", "alice", **{setting: HOSTILE}))
+def test_control_characters_of_a_setting_are_escaped(setting: str, shown: str) -> None:
+    said = output_of("token", "--subject", "alice", **{setting: HOSTILE})
+    assert_safe(said)
+    assert shown in said
 
 
 def test_stored_control_characters_are_escaped(conninfo: str) -> None:
