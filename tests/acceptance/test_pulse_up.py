@@ -47,6 +47,15 @@ def test_the_greeting_names_the_address(up: PulseProcess) -> None:
     assert len(greeted_commands(up.output)) == 3
 
 
+def test_the_order_that_the_greeting_reads_is_the_example_of_replay(up: PulseProcess) -> None:
+    until(lambda: "listens" in up.output, "it greets")
+    _, get, _ = greeted_commands(up.output)
+    order_id = get.rpartition("/")[2]
+    assert (
+        f"pulse replay {order_id}\n" in run_to_end(("-m", "pulse.cli", "replay", "--help")).stdout
+    )
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_printed_curl_commands_work(up: PulseProcess) -> None:
     until(lambda: "listens" in up.output, "it greets")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.domain import INTERNAL_SCOPE, Event, OrderCreated, Slice, order_id_for
+from pulse.domain import Event, OrderCreated, Slice, order_id_for
 from tests.support.api import api_settings, serving
 from tests.support.cli import claim, projected, run_pulse, write
 from tests.support.events import (
@@ -213,11 +213,6 @@ def test_a_schedule_that_breaks_a_rule_is_printed_with_the_rule(conninfo: str) -
     text = replay_output(conninfo, created, broken)
     assert "a rule of a schedule is broken" in text
     assert "quantities_sum_to_total" in text
-
-
-def test_the_example_in_the_help_is_the_order_that_up_suggests() -> None:
-    suggested = order_id_for(INTERNAL_SCOPE, "ouk_first")
-    assert f"pulse replay {suggested}" in run_pulse("replay", "--help").out
 
 
 def test_json_has_the_type_of_every_event(conninfo: str) -> None:
