@@ -1,10 +1,7 @@
-"""`pulse up`: its greeting, the curl commands it prints, and a clean stop."""
+"""`pulse up`: its greeting, and a clean stop."""
 
 import json
-import re
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +9,9 @@ import pytest
 
 from tests.support.orders import order
 from tests.support.processes import (
-    ROOT,
     PulseProcess,
     free_port,
+    greeted_commands,
     is_alive,
     postmaster_file,
     postmaster_id,
@@ -36,11 +33,6 @@ def up(
         yield process
 
 
-def greeted_commands(greeting: str) -> list[str]:
-    """The shell commands of the greeting: its indented lines, with continuations joined."""
-    return re.findall(r"^  (curl .*)$", greeting.replace("\\\n", " "), re.MULTILINE)
-
-
 def test_the_greeting_names_the_address(up: PulseProcess) -> None:
     until(lambda: "listens" in up.output, "it greets")
     assert f"http://127.0.0.1:{up.port}" in up.output
@@ -54,31 +46,6 @@ def test_the_order_that_the_greeting_reads_is_the_example_of_replay(up: PulsePro
     assert (
         f"pulse replay {order_id}\n" in run_to_end(("-m", "pulse.cli", "replay", "--help")).stdout
     )
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_printed_curl_commands_work(up: PulseProcess) -> None:
-    until(lambda: "listens" in up.output, "it greets")
-    post, get, through_gateway = greeted_commands(up.output)
-    answers = [
-        subprocess.run(  # noqa: S602 - the test runs the printed line
-            command, shell=True, capture_output=True, check=True, timeout=20
-        ).stdout
-        for command in (post, post)
-    ]
-    assert answers[0] == answers[1]
-    order_id = json.loads(answers[0])["order_id"]
-    up.until_first_released(order_id)
-    shown = subprocess.run(  # noqa: S602 - same
-        get.replace("ORDER_ID", order_id), shell=True, capture_output=True, check=True, timeout=20
-    ).stdout
-    assert json.loads(shown) == up.order(order_id)
-    assert len(json.loads(shown)["slices"]) == 5
-    outside = subprocess.run(  # noqa: S602 - same
-        through_gateway, shell=True, capture_output=True, check=True, timeout=20, cwd=ROOT
-    ).stdout
-    assert json.loads(outside)["order_unique_key"] == json.loads(answers[0])["order_unique_key"]
-    assert json.loads(outside)["order_id"] != order_id
 
 
 def test_pulse_load_posts_a_file_and_follows_each_order(up: PulseProcess, tmp_path: Path) -> None:

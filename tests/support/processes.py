@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import ssl
@@ -71,6 +72,11 @@ def url_of(conninfo: str) -> str:
     query = "&".join(f"{name}={parts[name]}" for name in _WHERE if name in parts)
     who = ":".join(parts[name] for name in ("user", "password") if name in parts)
     return f"postgresql://{who}@/{parts['dbname']}?{query}"
+
+
+def greeted_commands(greeting: str) -> list[str]:
+    """The shell commands of the greeting: its indented lines, with continuations joined."""
+    return re.findall(r"^  (curl .*)$", greeting.replace("\\\n", " "), re.MULTILINE)
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
