@@ -56,7 +56,7 @@ class SplitOrder(Value, frozen=True):
 
 
 class TimeOutOrder(Value, frozen=True):
-    """Time out the order, which was in progress for longer than `timeout_seconds`."""
+    """Time out the claimed order, which was first claimed more than `timeout_seconds` ago."""
 
     claim: Claim
     timeout_seconds: float

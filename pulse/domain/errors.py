@@ -51,8 +51,9 @@ class OrderNotPlaced(PulseError):
 class NothingToCancel(PulseError):
     """The order has nothing left to cancel: it failed, or all of its slices are settled.
 
-    The same holds for an order that Pulse neither splits nor releases: one that is parked, or that
-    cannot be read. `quantities` is None if it cannot be read. `why` also says what to do.
+    The same holds for an order that Pulse neither splits nor releases: one that is parked (an event
+    of it cannot be applied to the queue), that cannot be read, or whose stream has an event of
+    another program. `quantities` is None if the order cannot be read. `why` also says what to do.
     """
 
     def __init__(self, order_id: UUID, quantities: Quantities | None, why: str) -> None:

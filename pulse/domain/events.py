@@ -139,7 +139,7 @@ class SplittingFailed(DomainEvent, frozen=True, kw_only=True):
 
 
 class TimedOut(DomainEvent, frozen=True, kw_only=True):
-    """The order was in progress for longer than `timeout_seconds` and failed."""
+    """The order failed: it was not split within `timeout_seconds` of its first claim."""
 
     TOPIC: ClassVar[str] = "pulse.domain:TimedOut"
 
@@ -272,7 +272,7 @@ def background_event_fields(  # noqa: PLR0913 - the envelope of an event
 ) -> dict[str, Any]:
     """The common fields of an event of a background process: the order's trace, a new request id.
 
-    `context` is the span that writes the event, or else the span that placed the order, if any.
+    `context` is the span that the event belongs to, if there is one.
     """
     source = f"PULSE_BACKGROUND:{process}"
     trace = Trace(

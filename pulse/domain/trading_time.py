@@ -17,9 +17,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def duration_in(sessions: Sequence[Session], starts_at: datetime, microseconds: int) -> int:
-    """The length in microseconds of a window of this length, cut where the sessions end.
+    """The length of a window of this many microseconds, cut where the sessions end.
 
-    If it reaches the last close, it ends one second before it.
+    A window that reaches the last close ends one second before that close.
     """
     if not sessions:
         return microseconds

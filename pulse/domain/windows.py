@@ -237,7 +237,7 @@ def _sessions_from(window: _RequestedWindow) -> Iterator[Session]:
 def _covered_sessions(
     window: _RequestedWindow, since: datetime, until: datetime
 ) -> tuple[tuple[Session, ...], OutsideCoverage | None]:
-    """The sessions in the covered part of the range, and the error if it ends before the range."""
+    """The sessions in the covered part of the range, and the error if a part is not covered."""
     look_up = window.calendar.sessions
     try:
         return look_up(window.instrument, since, until), None

@@ -17,7 +17,7 @@ class Accepting(msgspec.Struct, frozen=True):
 
 
 class Recovering(msgspec.Struct, frozen=True):
-    """Appends are accepted; the last one failed without a refusal, such as by a lost reply."""
+    """Appends are accepted, but none has succeeded since a reconnect or an unexpected error."""
 
     reason: str
 

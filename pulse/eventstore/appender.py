@@ -277,7 +277,7 @@ class Appender:
     def drain(self) -> None:
         """Refuse new appends; `run` returns when the queued ones are written.
 
-        `run` returns at once if Postgres cannot be reached, or if it refuses appends and none is
+        `run` is cancelled at once if Postgres cannot be reached, or refuses appends and none is
         queued.
         """
         before = self.state
@@ -380,9 +380,9 @@ class Appender:
                 batch = [pending for pending in batch if not pending.future.done()]
                 if not batch:
                     return
-                on_trial = isinstance(self.state, HalfOpen)
+                was_half_open = isinstance(self.state, HalfOpen)
                 refused = await self._attempt(batch, retry)
-                if refused is not None and on_trial:
+                if refused is not None and was_half_open:
                     for pending in batch:
                         pending.give_up(f"Postgres refuses appends: {refused}")
                 elif refused is not None:

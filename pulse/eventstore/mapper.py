@@ -55,8 +55,8 @@ class EventUnreadable(PulseError):
 class EventMapper(Mapper[UUID]):
     """A mapper of the `eventsourcing` library for msgspec structs.
 
-    The state has all fields except originator_id and originator_version, and class_version if it is
-    above 1. Older versions are upcast by the class's methods `upcast_v1_v2` and so on, by the
+    The state has all fields except originator_id and originator_version. A class_version above 1 is
+    added. Older versions are upcast by the class's methods `upcast_v1_v2` and so on, by the
     library's convention. `downcast_v2_v1` and so on undo this.
     """
 

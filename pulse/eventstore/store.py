@@ -28,7 +28,7 @@ LOG_CHANNEL = "stored_events"
 """The notification channel for appends. The library uses it too, so its subscriptions wake up."""
 
 MAX_SCANNED: Final = 10_000
-"""The maximum number of events that a page of one topic scans."""
+"""The maximum number of events that a page scans if it is limited to some topics."""
 
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_FIRST_EVENTS = load_sql(__package__, "select_first_events")
@@ -79,7 +79,7 @@ class LogPage(msgspec.Struct, frozen=True):
 class LogPageBefore(msgspec.Struct, frozen=True):
     """A page of the log, newest first; `next_before` is the `before` of the next page.
 
-    It is None if the log has no earlier events.
+    None means that the log has no earlier events.
     """
 
     log_id: UUID

@@ -53,10 +53,10 @@ AuditFault = Literal["MISSING", "OUTDATED", "UNLOGGED"]
 class AuditFinding(msgspec.Struct, frozen=True):
     """A difference between log and queue. `position` is that of the order's creation.
 
-    MISSING: the order was created and is neither in the queue nor parked, or one of its rows is
-    missing. OUTDATED: the projection has passed an event of the order in the log that the queue has
-    not applied, or the order has an outcome and is still in pending_orders. UNLOGGED: the queue has
-    an order, or a later event of it, that is not in the log.
+    MISSING: the order was created and is neither in the queue nor parked, or lacks its row in
+    pending_orders or due_orders. OUTDATED: the projection has passed an event of the order in the
+    log that the queue has not applied, or the order has an outcome and is still in pending_orders.
+    UNLOGGED: the queue has an order, or a later event of it, that is not in the log.
     """
 
     position: int

@@ -120,9 +120,9 @@ class Presence:
     """Holds one worker's presence lock. Its connection also listens for released claims.
 
     Only the lock decides whether a worker is present. If the worker's name cannot be stored, a
-    warning is logged, and a later loss of this worker is not logged. A worker that stops deletes
-    its name before it releases the lock. If it cannot delete it within 1 s, it is later reported as
-    lost.
+    warning is logged, and `workers.gone` is not logged if this worker disappears. A worker that
+    stops deletes its name before it releases the lock. If it cannot delete the name within 1 s, it
+    is later logged as gone.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ class QueueRows(msgspec.Struct, frozen=True):
 
 
 def no_queue_rows() -> QueueRows:
-    """No rows, where the queue is not compared."""
+    """An empty QueueRows, for a verification without the queue."""
     return QueueRows({}, {}, {}, {}, {})
 
 

@@ -215,7 +215,7 @@ async def read_orders(reads: Reads, query: OrderQuery) -> OrderPage:
 
 
 async def read_slices(reads: Reads, query: SliceQuery) -> SlicePage:
-    """Read a page of the list. Successive pages neither skip nor repeat a slice: no time changes.
+    """Read a page of the list. Successive pages neither skip nor repeat a slice: its time is fixed.
 
     Raises:
         DatabaseUnavailable: the queue cannot be read.
@@ -226,10 +226,10 @@ async def read_slices(reads: Reads, query: SliceQuery) -> SlicePage:
 
 
 async def log_id_of_page(
-    connection: Connection, query: OrderQuery | SliceQuery, next_place: object | None
+    connection: Connection, query: OrderQuery | SliceQuery, next_cursor: object | None
 ) -> UUID | None:
-    """The log of this server, if the page has a next place or the query names a log."""
-    if next_place is None and query.log_id is None:
+    """The id of the log that was read, if there is a next page or the query names a log."""
+    if next_cursor is None and query.log_id is None:
         return None
     return (await read_identity(connection)).log_id
 
@@ -255,7 +255,7 @@ def orders_statement(query: OrderQuery) -> Composed:
 def _index_for(query: OrderQuery) -> str:
     """The index that probably has the fewest candidates.
 
-    A trace and the statuses other than COMPLETED have few orders. A caller may have most of them.
+    A trace and the statuses other than COMPLETED have few orders. A caller may have most orders.
     """
     status = query.order_queue_status
     choices = (

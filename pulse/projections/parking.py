@@ -201,7 +201,7 @@ class ParkedOrder(msgspec.Struct, frozen=True):
 
 
 class ParkedRow(msgspec.Struct, frozen=True):
-    """A parked order; its key and its instrument are None if the queue does not have it."""
+    """A parked order; its key and instrument are None if the order is not in the queue."""
 
     order_id: UUID
     position: int

@@ -37,7 +37,7 @@ WINDOW_POSITIONS: Final = 1024
 """The positions of a window. It must never change: stored windows have this size."""
 
 MAX_FOLDED_EVENTS: Final = 100_000
-"""The maximum number of events that a query folds. More are left only just after an upgrade."""
+"""The maximum number of events that a query folds. More are left only if the job is far behind."""
 
 MAX_SCANNED_POSITIONS: Final = 1_000_000
 """A query that needs a time reads at most this many positions that are not summed up yet."""

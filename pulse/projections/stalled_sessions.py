@@ -5,7 +5,7 @@ from typing import Final
 from pulse.postgres import Database, fetch, load_sql
 
 REBUILD_PURPOSE: Final = "rebuild"
-"""The role in the application names of a rebuild's sessions, which have a limit of their own."""
+"""The purpose in the application names of a rebuild's sessions, which have a limit of their own."""
 
 _TERMINATE_STALLED_SESSIONS = load_sql(__package__, "terminate_stalled_sessions")
 

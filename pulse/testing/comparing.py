@@ -23,7 +23,7 @@ OnProgress = Callable[[int, int], None]
 _ANSWERS: Final = "candidate_answers_with_slices"
 _SAME: Final = "same_terms_same_schedule"
 CANDIDATE_RULES: Final = (_ANSWERS, _SAME)
-"""The rules about the call itself, which are checked before the slices."""
+"""The rules about the call itself. If one is broken, no rule about the slices is reported."""
 
 _TRIES: Final = 1_000
 LAW_SEEDS: Final = tuple(SplitMix64(seed).next() for seed in range(2_000))
@@ -145,8 +145,8 @@ def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
     """A naive splitter that breaks rules and laws, with the times of version 1.
 
     All slices except the last are drawn within 20 % of the average, and the last gets the rest. Its
-    deviation is the sum of the other deviations and grows with their number. So the last slice
-    exceeds the bounds, and may get no shares or a negative number.
+    deviation is the sum of the other deviations and grows with their number. So the last slice can
+    exceed the bounds, and may get no shares or a negative number.
     """
     total, count = terms.total_quantity, terms.num_splits
     least, most = terms.quantity_bounds

@@ -1,4 +1,4 @@
-"""Recovery from failed processes: orphaned claims, lost workers, stalled sessions.
+"""Recovery from failed processes: orphaned claims, gone workers, stalled sessions.
 
 API processes and worker processes run all three jobs.
 """

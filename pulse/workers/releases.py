@@ -60,11 +60,13 @@ class ReleaseResult(Enum):
     OVERTAKEN = auto()
     """Another writer took this version: a releaser or a cancel. The projection will show it."""
     NOT_CONFIRMED = auto()
-    """The append was refused, its reply was lost, or its condition failed: a halt was set or
+    """The append was refused, its outcome is unknown, or its condition failed: a halt was set or
     lifted, or a slice expired. The next step tries again.
     """
     CRASHED = auto()
-    """A bug or a bad row, which is logged. The order is skipped until it changes."""
+    """A bug or a bad row, which is logged. If the decision crashed, the order is skipped until it
+    changes.
+    """
 
 
 _SETTLED: Final = frozenset({ReleaseResult.RELEASED, ReleaseResult.EXPIRED})
@@ -91,9 +93,9 @@ class Releaser(Job[ReleaseStep]):
     if it is killed: the order stays due until the projection shows an event that settles its
     slices.
 
-    It decides for the time of its read, by the database's clock. When Postgres writes a release, it
-    checks that the first slice has not expired, and that no halt was set or lifted since the halts
-    were read. So a process that was frozen releases nothing too late, and once the caller of a halt
+    It decides for the time of its read, by the database's clock. The append of a release requires
+    that the first slice has not expired, and that no halt was set or lifted since the halts were
+    read. So a process that was frozen releases nothing too late, and once the caller of a halt
     has its answer, no process releases a slice in its scope.
     """
 

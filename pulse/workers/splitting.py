@@ -68,7 +68,7 @@ class SplitResult(Enum):
     OUTCOME_EXISTS = auto()
     """Another writer's outcome is in the log."""
     UNKNOWN = auto()
-    """The reply to the append was lost."""
+    """It is not known whether the outcome was written."""
     RELEASED = auto()
     """Nothing was written; any worker may claim the order again."""
     NEEDS_NEWER_CODE = auto()
@@ -321,7 +321,7 @@ class SplittingWorker(Job[SplitStep]):
         return next(iter(decide(command, order)), SplitResult.OUTCOME_EXISTS)
 
     async def _release_claims(self, results: dict[UUID, SplitResult]) -> bool:
-        """Release the claims of orders that still have no outcome; False if the reply was lost."""
+        """Release the claims of orders that have no outcome; False if this may have failed."""
         released = [i for i, result in results.items() if result is SplitResult.RELEASED]
         too_new = [i for i, result in results.items() if result is SplitResult.NEEDS_NEWER_CODE]
         try:

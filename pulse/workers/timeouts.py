@@ -1,4 +1,4 @@
-"""The timeout monitor: an order that stays IN_PROGRESS for too long becomes FAILED, TIMED_OUT."""
+"""The timeout monitor: fails claimed orders whose first claim is older than the timeout."""
 
 from uuid import UUID
 
