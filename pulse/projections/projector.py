@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 BUSY_SECONDS: Final = 0.01
 """The pause before the next attempt to lock the position that another process holds."""
 MAX_AMBIGUOUS_ATTEMPTS: Final = 3
-"""An order is parked after this many ambiguous errors in a row in which only its event failed."""
+"""An order is parked after this many ambiguous errors of an event while later events succeeded."""
 
 
 class Projected(msgspec.Struct, frozen=True):
@@ -200,7 +200,7 @@ class Projector(Job[Projected | Busy]):
     async def _is_event_at_fault(
         self, parking: Parking, ambiguous: AmbiguousError, records: Sequence[RecordedEvent]
     ) -> bool:
-        """Whether the event failed several times in a row while a later event could be applied.
+        """Whether the event failed several times while a later event could be applied.
 
         False if the batch has no later event of another order: then this event blocks no other
         order.

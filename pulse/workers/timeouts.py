@@ -65,7 +65,7 @@ class TimeoutMonitor(Job[TimedOutBatch]):
 
         Raises:
             DatabaseUnavailable: the claims or their streams cannot be read.
-            ClockOff: this process's clock is off, so events cannot be timestamped.
+            ClockOff: the offset of this process's clock is unknown, so no event can get a time.
         """
         overdue = 0
         async for claims in overdue_claims(self._database, timeout_seconds=self._timeout_seconds):
