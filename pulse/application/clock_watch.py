@@ -112,7 +112,8 @@ class ClockWatch(Job[float]):
     async def run_once(self) -> float:
         """Measure the offset now and return it.
 
-        A measurement too inaccurate to show whether the clock is off does not replace the last.
+        A measurement too inaccurate to show whether the clock is off replaces the last one only
+        if the clock was set since then.
 
         Raises:
             DatabaseUnavailable: it cannot be measured; the last measurement is kept.

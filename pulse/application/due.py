@@ -26,7 +26,7 @@ LATE_SECONDS: Final = 1.0
 """A slice that was released at least this long after its time was late."""
 
 MAX_EXAMINED_EVENTS: Final = 5_000
-"""The maximum number of events, from the log's end, that are searched for such slices."""
+"""How many events at the log's end are searched for late and expired slices, at most."""
 
 _MAX_OUTCOMES: Final = 1_000
 

@@ -60,7 +60,7 @@ class FeedQuery(msgspec.Struct, frozen=True, kw_only=True):
 class FeedLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits and times of the streams of one process.
 
-    A stream ends if its reader accepts nothing for `stall_seconds`.
+    A stream ends if its client accepts nothing for `stall_seconds`.
     """
 
     streams: int = 100

@@ -40,8 +40,8 @@ class EvidencePacks:
         The file may be incomplete until this returns.
 
         Raises:
-            PackRefused: there is no such event, the log differs from its seal, or the role may not
-                record exports.
+            PackRefused: the selection is empty, invalid or too large, it cannot be proven, or the
+                role may not record exports.
             NoSuchOrder: no order has the id.
             NothingSealed: the log is not sealed.
             PackInvalid: there is more than a pack can hold.

@@ -174,7 +174,7 @@ class ReleaseHalts:
         If a halt of the same target is in force, it is returned unchanged.
 
         Raises:
-            ClockOff, AppendRefused: nothing was halted.
+            ClockOff, AppendRefused: this call halted nothing.
             AppendOutcomeUnknown: a retry resolves it.
             DatabaseUnavailable: the halts cannot be read.
         """

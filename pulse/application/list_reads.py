@@ -107,7 +107,7 @@ class _Server:
                 return answer  # type: ignore[return-value]
             if not waited:
                 await before_waiting(position)
-            elif asyncio.get_running_loop().time() >= deadline:  # polled on another server
+            elif asyncio.get_running_loop().time() >= deadline:  # another server answered the poll
                 raise PositionNotReached(position, min_position)
             waited = True
             await self._until(min_position, deadline)
@@ -255,8 +255,8 @@ def _database_of(seen: _ServerState) -> tuple[int, int]:
 class ListReads:
     """Reads of lists: on the replica while it is usable, otherwise on the primary.
 
-    `end` returns the position of the last event of the primary's log. Without a replica a list
-    that names no position costs what its query costs.
+    `end` returns the position of the last event of the primary's log. Without a replica, a list
+    that names no position needs no other query than its own.
     """
 
     def __init__(

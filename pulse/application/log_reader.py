@@ -1,4 +1,4 @@
-"""Reads the log in windows, filtered by type, order and recorded time, for pages and exports."""
+"""Reads pages of the log, filtered by type, order and recorded time, for the API and exports."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -15,12 +15,12 @@ from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventStore, LogPage, RecordedEvent
 from pulse.projections.queue_history import QueueHistory
 
-MAX_WINDOW_EVENTS: Final = 500
-_MIN_WINDOW_EVENTS: Final = 16
-_WINDOW_BYTES: Final = 512 * 1024
-"""The target size of a window's states, so that large events do not use up the memory."""
+_MAX_PAGE_EVENTS: Final = 500
+_MIN_PAGE_EVENTS: Final = 16
+_PAGE_BYTES: Final = 512 * 1024
+"""The target size of the states in a page, so that large events do not use up the memory."""
 
-_ORDERS_PER_WINDOW: Final = 100
+_ORDERS_PER_PAGE: Final = 100
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 Admission = AbstractAsyncContextManager[Any]
@@ -140,7 +140,7 @@ class LogReader:
         """
         admission = admission or nullcontext()
         left = wanted.limit
-        size = _MIN_WINDOW_EVENTS
+        size = _MIN_PAGE_EVENTS
 
         async def read(after: int, limit: int) -> LogPage:
             async with admission:
@@ -178,7 +178,7 @@ class LogReader:
         after, left = wanted.after, wanted.limit
         while after < wanted.until and left != 0:
             async with admission:
-                page = await self.page(created, after, _within(_ORDERS_PER_WINDOW, left))
+                page = await self.page(created, after, _within(_ORDERS_PER_PAGE, left))
                 ids = [r.originator_id for r in page.records if r.originator_version == 1]
                 streams = await self._store.read_streams(ids) if ids else {}
             if left is not None:
@@ -215,7 +215,7 @@ def _within(size: int, left: int | None) -> int:
 
 
 def _next_size(size: int, records: Sequence[RecordedEvent]) -> int:
-    """The number of events of the next window, from the size of this one's states."""
+    """The number of events of the next page, from the size of this one's states."""
     read = sum(len(record.state) for record in records)
-    fitting = 2 * size if read == 0 else len(records) * _WINDOW_BYTES // read
-    return max(_MIN_WINDOW_EVENTS, min(2 * size, fitting, MAX_WINDOW_EVENTS))
+    fitting = 2 * size if read == 0 else len(records) * _PAGE_BYTES // read
+    return max(_MIN_PAGE_EVENTS, min(2 * size, fitting, _MAX_PAGE_EVENTS))

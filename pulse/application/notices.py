@@ -54,7 +54,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of log, projection, queue and workers at one time.
+    """The state of log, projection, queue and workers, read by several queries.
 
     `audit` and `seal` are each None if this role may not read its tables or they are locked.
     `projector_fault` is why this process cannot continue the projection, None if it can or does not
@@ -418,7 +418,7 @@ def _setval(log: LogState, position: int) -> str:
 
 
 class NoticeWatch(Job[tuple[Notice, ...]]):
-    """Logs notices when they are raised and cleared, as warnings if they need a person."""
+    """Logs notices when they are raised, as warnings if they need a person, and when cleared."""
 
     name = "notices"
     poll_seconds = 5.0

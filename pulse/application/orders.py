@@ -151,7 +151,7 @@ class Orders(Protocol):
             OrderRefused: no order has the key, and `start_at` is in the past or too far ahead.
             MarketClosed: no order has the key, and its window does not fit the trading sessions.
             ClockOff: this process may not accept orders; nothing was accepted.
-            AppendRefused: nothing was accepted.
+            AppendRefused: this call stored nothing.
             AppendOutcomeUnknown: a retry with the same key resolves it.
         """
 
@@ -166,7 +166,7 @@ class Orders(Protocol):
             OrderNotFound: there is none, or it belongs to another caller.
             NothingToCancel: it failed, is parked or cannot be read, or all of its slices are
                 settled.
-            ClockOff, AppendRefused: nothing was cancelled.
+            ClockOff, AppendRefused: this call cancelled nothing.
             AppendOutcomeUnknown: a retry resolves it.
         """
 

@@ -96,9 +96,9 @@ class PulseFailed(PulseError):
 class HttpClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the client. A call ends within `call_seconds`, all its attempts included.
 
-    A call is attempted up to `attempts` times, but only retried after a failed connection: never
-    after a timeout or an answer. A retry is safe: a key places one order, and a second cancel
-    changes nothing.
+    A call is attempted up to `attempts` times, but only retried if the connection failed or broke:
+    never after a timeout or a complete answer. A retry is safe: a key places one order, and a
+    second cancel changes nothing.
     """
 
     connections: int = 100

@@ -16,8 +16,9 @@ from pulse.projections.tally import QueueTally, Tally
 
 
 class OverviewView(msgspec.Struct, frozen=True, kw_only=True):
-    """The overview. Ages are by the database's clock, None if there is no such order.
+    """The overview. Ages are by the database's clock.
 
+    `oldest_waiting_seconds` and `oldest_in_progress_seconds` are None if there is no such order.
     `counts` are as of the tally's position, except for claims: they are not events, so they are
     current. `tally` is None if newer code wrote events that this code does not know, as during a
     rolling deploy; then `counts` has only the orders without an outcome. `halts_fault` is why the

@@ -70,8 +70,8 @@ class SealReader:
     async def status(self) -> SealStatus | None:
         """The status, or None if this role may not read the seal or its tables are locked.
 
-        The log is not compared with the seal. The root is computed from at most 255 hashes for each
-        level of tiles.
+        Of the log, only the last sealed event is looked up. The root is computed from at most 255
+        hashes for each level of tiles.
 
         Raises:
             DatabaseUnavailable: the seal cannot be read.

@@ -122,7 +122,7 @@ class Exchange:
         Raises:
             BodyTooSlow: the body was not complete in time.
             ClientDisconnected: the connection closed before the body was complete.
-            TooBusy: the body is complete and the process is full, or too many are arriving.
+            TooBusy: the body is complete and the process is full, or too many bodies are arriving.
         """
         if self.body_complete:
             return await self._receive()  # type: ignore[no-any-return]
@@ -189,9 +189,9 @@ class Exchange:
         self._release()
 
     async def finish(self) -> None:
-        """End an `unfinished` response, one that was sent before a large body was complete.
+        """End an `unfinished` response: it was sent before a large or aborted body was complete.
 
-        The rest of the body is read and discarded for up to a second: closing a connection with
+        The rest of a large body is read and discarded for up to a second: closing a connection with
         unread bytes resets it, and the client may then lose the response.
         """
         if self._body_error is None:

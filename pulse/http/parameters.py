@@ -58,7 +58,7 @@ DEPENDENCIES: Final = {PARAMETERS: Provide(_parameters)}
 
 
 def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
-    """Parse a query string. In a time `+` is a plus, elsewhere a blank, as forms encode it.
+    """Parse a query string. In a time `+` is a plus sign, elsewhere a space, as forms encode it.
 
     Raises:
         BadRequest: a parameter is unknown, repeated, not UTF-8, or breaks its constraint.

@@ -15,7 +15,7 @@ from pulse.http.tracing import w3c_trace_id
 from pulse.printable import printable_json
 
 SLOW_SECONDS: Final = 1.0
-"""A request that takes longer is always logged, whatever the fraction."""
+"""A request whose response takes this long to start is always logged, whatever the fraction."""
 
 _FIRST_ERROR: Final = 500
 _HASHES: Final = 2**32

@@ -1,7 +1,8 @@
 """Authorisation at the internal API: each route declares the right that its call needs.
 
-A route below `/internal` has `opt=needs(...)`. A guard checks that right before each call. The API
-does not start if a route lacks it. Code that bypasses Litestar calls `require_right` itself.
+A route below `/internal` has `opt=needs(...)`. Before each call, a guard checks that right. The API
+does not start if such a route has no `opt=needs(...)`. Code that bypasses Litestar calls
+`require_right` itself.
 """
 
 from collections.abc import Mapping

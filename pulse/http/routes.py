@@ -17,7 +17,7 @@ _UUID: Final = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 
 class Routes:
-    """Finds the route of a path, at a cost that does not grow with the number of templates.
+    """Finds the route of a path: in a dict, or by one pattern if the route has parameters.
 
     A route is a template with the prefix of its mount. Paths are without the prefix.
     """

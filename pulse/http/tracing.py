@@ -111,7 +111,7 @@ def _context_in(received: dict[bytes, bytes]) -> TraceContext | None:
 
 
 def _state_in(value: bytes) -> bytes:
-    """The tracestate, without blanks between its members; empty if it is malformed or too long."""
+    """The tracestate, without spaces around its members; empty if it is malformed or too long."""
     members = [member.strip(b" \t") for member in value.split(b",")]
     members = [member for member in members if member]
     state = b",".join(members)

@@ -1,6 +1,6 @@
 """The log as a stream of server-sent events.
 
-It is a custom ASGI response, because Litestar's streams neither end when the reader stalls nor send
+It is a custom ASGI response, because Litestar's streams neither end when the client stalls nor send
 a last message when the server stops.
 """
 
@@ -120,7 +120,7 @@ def _partition(text: str) -> Partition:
 
 
 class EventStream(Response[str]):
-    """A response that streams the events of a query until it ends or the reader disconnects.
+    """A response that streams the events of a query until it ends or the client disconnects.
 
     Until the response starts, errors are answered like those of every other call.
     """
@@ -144,14 +144,14 @@ class EventStream(Response[str]):
                     return
                 await self._stream_to(reader, receive, send)
             if reader.ended != "DISCONNECTED":
-                # Without a time limit: a stalled reader receives this as the last message when it
+                # Without a time limit: a stalled client receives this as the last message when it
                 # reads again, or its connection breaks. The stream is no longer counted.
                 await send({"type": "http.response.body", "body": _end(reader), "more_body": False})
         except PositionBeyondLog as error:
             raise beyond_log(error, field=self._position_field) from None
         except asyncio.CancelledError:
             if not self._feed.stopped:
-                raise  # else the process stops, and the grace period for a stalled reader is over
+                raise  # else the process stops, and the grace period for a stalled client is over
 
     async def _stream_to(self, reader: EventReader, receive: Receive, send: Send) -> None:
         """Send until the stream has ended."""
@@ -188,7 +188,7 @@ class EventStream(Response[str]):
         """Send a part of the stream.
 
         Raises:
-            TimeoutError: the reader accepted nothing for too long; nothing was sent.
+            TimeoutError: the client accepted nothing for too long; nothing was sent.
         """
         async with asyncio.timeout(self._feed.limits.stall_seconds):
             await send({"type": "http.response.body", "body": content, "more_body": True})

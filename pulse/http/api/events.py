@@ -93,11 +93,13 @@ not that of earlier pages: stop. To receive events as they are committed, read
 
 **The whole log in one response**: with `Accept: {NDJSON}` the same event objects, one a line; with
 `Accept: {CSV}` one event a row; with `rows=slices` too, one slice a row with its state and times.
-Both stream from `after` to the end of the log as it is at the request, whose position is in
-`{END_POSITION}`; `{LOG_ID}` has the `log_id`. With `Accept-Encoding: gzip` they are compressed.
-A response that ends without the end of its body is incomplete: send the position of its last whole
-line as `after` to continue. An export counts as a stream: a process has at most PULSE_MAX_STREAMS;
-one more is 503. An `Accept` that allows none of {", ".join(OFFERED)} is 406 `NOT_ACCEPTABLE`.
+Both stream from `after` to the end of the log as it is at the request, or to the last event before
+`recorded_before`. `{END_POSITION}` has the position of that end, `{LOG_ID}` the `log_id`. With
+`Accept-Encoding: gzip` they are compressed. A response that ends without the end of its body is
+incomplete: to continue, send the position of its last whole line as `after`. With `rows=slices`,
+delete all rows of the last order, and send its `created_position` minus 1. An export counts as a
+stream: a process has at most PULSE_MAX_STREAMS; one more is 503. An `Accept` that allows none of
+{", ".join(OFFERED)} is 406 `NOT_ACCEPTABLE`.
 """
 
 

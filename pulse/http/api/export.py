@@ -1,6 +1,6 @@
 """The log as a download: `GET /internal/events` as NDJSON or CSV.
 
-It is a custom ASGI response, because Litestar's streams do not end when the reader is stalled.
+It is a custom ASGI response, because Litestar's streams do not end when the client stalls.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _GZIP_WINDOW_BITS: Final = 31
 
 
 _PART_BYTES: Final = 64 * 1024
-"""The most that is handed to the server at once, so that a stalled reader holds little memory."""
+"""The most that is handed to the server at once, so that a stalled client holds little memory."""
 
 
 class LogExport(Response[str]):
@@ -113,7 +113,7 @@ class LogExport(Response[str]):
         """Send a part of the body.
 
         Raises:
-            TimeoutError: the reader accepted nothing for too long.
+            TimeoutError: the client accepted nothing for too long.
         """
         for start in range(0, len(content), _PART_BYTES):
             part = content[start : start + _PART_BYTES]

@@ -64,8 +64,8 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         """A readiness probe: checks database, schema, append path, projection and clock.
 
         A process with workers checks them too. If a check fails, the response is 503, and
-        `details.checks` has the reason of each. `notices` names problems outside this process that
-        an operator should know, such as orders waiting without a worker. It needs no token.
+        `details.checks` has the reason of each. `notices` names other problems that an operator
+        should know, such as orders waiting without a worker. It needs no token.
         """
         ready = await readiness.check()
         if any(ready.checks.values()):

@@ -28,7 +28,7 @@ _WHY: Final[dict[type[Exception], str]] = {
     jwt.InvalidAudienceError: "the token is meant for another audience",
     jwt.InvalidIssuerError: "the token is from another issuer",
 }
-"""The reasons that a caller sees if the signature of a token is valid; otherwise NOT_VALID."""
+"""Messages for errors of PyJWT, which checks claims only after the signature."""
 
 _INVALID_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
@@ -44,7 +44,7 @@ class TokenCache:
 
     An entry lasts at most 30 s, and never beyond its token's expiry or a change of the keys. There
     are at most 4096; the oldest is evicted. Invalid tokens are never cached, so a caller without a
-    token cannot fill the cache.
+    valid token cannot fill the cache.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -71,7 +71,7 @@ def _digest(token: str) -> bytes:
 
 
 class TokenRules(msgspec.Struct, frozen=True):
-    """The rules for every token. The algorithm that a token declares is ignored.
+    """The rules for every token. A token that declares another algorithm is not valid.
 
     With `max_lifetime_seconds` a token must have `iat` and expire within that time after it.
     """
