@@ -125,7 +125,7 @@ class _FoldedHalts(msgspec.Struct, frozen=True):
 
 
 class ReleaseHalts:
-    """The halts in the log. Keeps the folded stream; each call reads only its new events."""
+    """The halts in the log. Keeps the folded stream, so a call usually reads only its end."""
 
     def __init__(
         self,

@@ -102,26 +102,26 @@ class Chunk(msgspec.Struct, frozen=True):
 async def export(
     log: LogReader,
     wanted: LogRange,
-    form: LogFormat,
+    log_format: LogFormat,
     admission: Admission | None = None,
     *,
     header: bool = True,
 ) -> AsyncGenerator[Chunk]:
-    """The range in this form, in chunks: up to 100 events, or the slices of 100 orders, or empty.
+    """The range in this format, in chunks: up to 100 events, or the slices of 100 orders, or empty.
 
     Raises:
         DatabaseUnavailable, LogReplaced: the export is incomplete.
         EventTooNew: newer code must export slices.
     """
-    if form != "ndjson" and header:
-        columns = EVENT_COLUMNS if form == "csv" else SLICE_COLUMNS
+    if log_format != "ndjson" and header:
+        columns = EVENT_COLUMNS if log_format == "csv" else SLICE_COLUMNS
         yield Chunk(wanted.after, 0, _lines([columns]))
-    if form == "csv-slices":
+    if log_format == "csv-slices":
         async for position, streams in log.order_streams(wanted, admission):
             rows = [row for stream in streams for row in _slice_rows(stream, log.mapper)]
             yield Chunk(position, len(rows), _lines(rows))
         return
-    encode = ndjson if form == "ndjson" else csv_events
+    encode = ndjson if log_format == "ndjson" else csv_events
     async for page in log.pages(wanted, admission):
         for start in range(0, len(page.records), _RECORDS_AT_ONCE):
             records = page.records[start : start + _RECORDS_AT_ONCE]
@@ -149,14 +149,14 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> str:
     """The row of an event. A state without exactly the fields of its type is in `other`."""
     position, order_id, version, recorded_at = _envelope(record)
-    form = _ROW_FORMATS.get(record.topic)
-    if form is not None:
+    row_format = _ROW_FORMATS.get(record.topic)
+    if row_format is not None:
         try:
-            occurred_at, *cells = form.cells(record.state)
+            occurred_at, *cells = row_format.cells(record.state)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            return form.row % (position, order_id, version, occurred_at, recorded_at, *cells)
+            return row_format.row % (position, order_id, version, occurred_at, recorded_at, *cells)
     view = event_view(record, mapper)
     kind, occurred_at = text_cell(view.type), _time_cell(view.occurred_at)
     blank = "," * (len(EVENT_COLUMNS) - len(_ENVELOPE))

@@ -53,7 +53,10 @@ class OverviewUnavailable(msgspec.Struct, frozen=True):
 
 
 class Overview:
-    """Reads the overview, at a cost that does not grow with the queue (see QueueTally)."""
+    """Reads the overview. Its cost grows with the pending orders, not with finished ones.
+
+    QueueTally counts the finished orders.
+    """
 
     def __init__(
         self,

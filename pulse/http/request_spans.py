@@ -24,7 +24,7 @@ class RequestSpans:
     def start(
         self, method: str, prefix: str, scope: Mapping[str, Any], trace: Trace
     ) -> "tuple[Span | None, Trace]":
-        """The span of the request, a child of the caller's, and the request's trace in it."""
+        """The request's span, a child of the caller's span, and the trace with the new span."""
         if prefix == METRICS_PATH or scope["path"] in HEALTH_PATHS:
             return None, trace
         attributes = {

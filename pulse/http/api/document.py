@@ -41,7 +41,7 @@ from pulse.http.openapi.error_examples import (
     LIFTING_ERRORS,
     NO_SUCH_ORDER,
     PLACING_ERRORS,
-    PREVIEWS_ERRORS,
+    PREVIEWING_ERRORS,
     ErrorExample,
     error_example,
 )
@@ -170,7 +170,7 @@ _DESCRIBED: Final = {
         body=_BATCH,
         answer_headers=[POSITION],
     ),
-    "preview_order": _internal(*PREVIEWS_ERRORS, body=ref(PreviewRequest)),
+    "preview_order": _internal(*PREVIEWING_ERRORS, body=ref(PreviewRequest)),
     "cancel_order": _internal(
         *CANCELLING_ERRORS,
         body=ref(CancelRequest),

@@ -42,9 +42,9 @@ class _CachedToken(msgspec.Struct, frozen=True):
 class TokenCache:
     """A cache of valid tokens, by the digest of the whole token.
 
-    An entry lasts at most 30 s, and never beyond its token's expiry or a change of the keys. There
-    are at most 4096; the oldest is evicted. Invalid tokens are never cached, so a caller without a
-    valid token cannot fill the cache.
+    An entry is valid for at most 30 s, and never beyond its token's expiry or a change of the keys.
+    There are at most 4096; the oldest is evicted. Invalid tokens are never cached, so a caller
+    without a valid token cannot fill the cache.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

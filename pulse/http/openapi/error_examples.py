@@ -139,7 +139,7 @@ PLACING_ERRORS: Final = (
     *_WRITING_ERRORS,
     _CLOCK_OFF,
 )
-PREVIEWS_ERRORS: Final = (
+PREVIEWING_ERRORS: Final = (
     *WRONG_ORDERS,
     *_WRONG_WINDOWS,
     error_example(
