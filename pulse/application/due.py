@@ -139,17 +139,19 @@ class DueSlices:
             max_scanned=MAX_EXAMINED_EVENTS,
         )
         within = [record for record in page.records if record.recorded_at >= since]
-        whole = len(within) < len(page.records) or page.next_before is None
         found = list(self._late_in(within))
+        oldest = None
+        if len(within) == len(page.records) and page.next_before is not None:
+            oldest = await self._time_of(page.next_before)
         return LatePage(
             found=tuple(found[:limit]),
-            examined_since=None if whole else await self._time_of(page.next_before),
+            examined_since=None if oldest is None or oldest < since else oldest,
             more=len(found) > limit,
         )
 
-    async def _time_of(self, position: int | None) -> datetime | None:
+    async def _time_of(self, position: int) -> datetime | None:
         """When the event at this position was recorded."""
-        page = await self._store.read_log_before(before=(position or 0) + 1, limit=1)
+        page = await self._store.read_log_before(before=position + 1, limit=1)
         return page.records[0].recorded_at if page.records else None
 
     def _late_in(self, records: list[RecordedEvent]) -> Iterator[LateSlices]:

@@ -208,7 +208,7 @@ class OrdersOverHttp:
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> httpx.Response:
         if "Authorization" not in self._http.headers:
-            raise PulseUnavailable(UNAVAILABLE)
+            raise PulseUnavailable(REFUSED)
         if self._spans is None or trace is None:
             headers = _headers(caller, trace)
             return await self._call_with(method, path, headers, body, max_bytes)

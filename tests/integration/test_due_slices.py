@@ -31,7 +31,7 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import running_appender
+from tests.support.log import fetch_as_superuser, running_appender
 from tests.support.read_model import project
 
 NOON = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
@@ -174,3 +174,27 @@ async def test_slices_that_were_late_or_expired_are_found_newest_first(
     assert second.instrument == "NSE:RELIANCE"
     assert (await due.late(now - 60 * minute, 1)).more
     assert (await due.late(now + minute, 10)).found == ()
+
+
+@pytest.mark.parametrize(("examined", "reaches_the_start"), [(3, False), (4, True)])
+async def test_the_time_since_which_events_are_examined_is_shown_if_it_is_after_the_start(
+    database: Database,
+    due: DueSlices,
+    monkeypatch: pytest.MonkeyPatch,
+    examined: int,
+    reaches_the_start: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    now = datetime.now(UTC)
+    minute = timedelta(minutes=1)
+    created = an_order(timestamp=now - 60 * minute)
+    scheduled = split_at(created, now - 9 * minute, now - 6 * minute, now - 3 * minute)
+    punctual = slices_released(created, scheduled, at=now - 9 * minute)
+    expired = slices_expired(created, scheduled, punctual, at=now - 5 * minute)
+    late = slices_released(created, scheduled, punctual, expired, at=now - 2 * minute)
+    await record(database, created, scheduled)
+    ((start,),) = await fetch_as_superuser(database, "SELECT clock_timestamp()")
+    await record(database, punctual, expired, late)
+    monkeypatch.setattr("pulse.application.due.MAX_EXAMINED_EVENTS", examined)
+    page = await due.late(start, 10)
+    assert len(page.found) == 2
+    assert (page.examined_since is None) is reaches_the_start
