@@ -190,7 +190,7 @@ class _Poster:
         self._put.set()
 
     async def run(self) -> None:
-        # HTTP_PROXY and the like apply to an https URL, but not to an http one
+        # HTTPS_PROXY and ALL_PROXY apply to an https URL; an http URL uses no proxy
         is_https = self._url.startswith("https:")
         async with open_client(
             "PULSE_ANCHOR_URLS", trust_env=is_https, timeout=_POST_SECONDS

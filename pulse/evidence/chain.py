@@ -81,10 +81,11 @@ def signer_index(
 ) -> int | None:
     """The place in a chain of the first key that is the given one; None if the chain lacks it.
 
-    `rotations` are the notes that introduced the keys. A fork changes the name of the key, so a key
-    under another name counts, if the chain also has the given name. A chain without the given name
-    lacks the keys before a fork, except in two cases: the given name is that of a fork, which
-    another restore may have undone; or a rotation introduced the key under the origin of a fork.
+    `rotations` are the notes that introduced the keys. A fork changes the name of a key, so the key
+    counts under another name if the chain also has the given name. Without the given name the keys
+    before a fork are missing and the key does not count, except in two cases: the given name is
+    that of a fork, which another restore may have undone; or a rotation introduced the key under
+    the origin of a fork.
 
     Raises:
         NoteInvalid: a note is malformed.
@@ -141,7 +142,7 @@ def loss_accepted_after(note: str | None) -> tuple[int, int] | None:
     are not verified.
 
     Raises:
-        NoteInvalid: it is not a rotation note.
+        NoteInvalid: the note, or its line about the loss, is malformed.
     """
     if note is None:
         return None
@@ -157,7 +158,7 @@ def declared_fork(note: str | None) -> DeclaredFork | None:
     """The fork that a note declares, None if it declares none. The signatures are not verified.
 
     Raises:
-        NoteInvalid: it is not a rotation note, or its lines about the fork are malformed.
+        NoteInvalid: the note, or one of its lines about the fork, is malformed.
     """
     if note is None:
         return None

@@ -43,8 +43,8 @@ QUEUE_FAULTS: Final[frozenset[Fault]] = frozenset({"QUEUE", "SLICES", "PENDING",
 class Finding(msgspec.Struct, frozen=True):
     """Something that is wrong, or that could not be verified (`NEWER_CODE`).
 
-    `position` is that of the event, or of the order's creation in a finding about the queue. Each
-    finding has a position, or its `detail` names the row.
+    `position` is that of the event, or of the order's creation in a finding about the queue. It is
+    None if the finding concerns neither; then `detail` says what it concerns.
     """
 
     fault: Fault

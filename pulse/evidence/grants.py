@@ -1,4 +1,4 @@
-"""The rights on the seal: the runtime seals, and cannot change what it has sealed."""
+"""The rights on the seal: the runtime role seals, and cannot change what it has sealed."""
 
 from typing import Final
 

@@ -13,7 +13,7 @@ _MAX_BYTES: Final = 4096
 
 
 class KeyFileUnusable(PulseError):
-    """A key file cannot be read, created or trusted; the message says what to do."""
+    """A key file cannot be read, created or trusted; the message says why."""
 
 
 def read_key_file(file: Path) -> SigningKey:

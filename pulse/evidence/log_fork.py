@@ -94,7 +94,10 @@ class ForkPlan(msgspec.Struct, frozen=True):
 
 
 class Forked(msgspec.Struct, frozen=True):
-    """The fork, its note and the first checkpoint under the new origin; None without a seal."""
+    """The fork, its note, and the first checkpoint under the new origin.
+
+    Without a seal both are None. If nothing is sealed yet, the checkpoint is None.
+    """
 
     fork: LogFork
     note: str | None
@@ -141,7 +144,8 @@ class LogForker:
         """Carry out the plan, in one transaction.
 
         Raises:
-            ForkRefused: the log or the seal changed since the plan, or processes are present.
+            ForkRefused: the log or the seal changed since the plan, processes are present, or the
+                reason is invalid.
             AnchorUnusable: the file of anchors cannot be written; nothing was changed.
             DatabaseUnavailable: nothing was changed, or the connection was lost at the commit:
                 then the identity of the log says whether it was forked.
@@ -228,8 +232,8 @@ class LogForker:
             if root != included.root:
                 raise ForkRefused(
                     f"the seal contradicts the checkpoint of {included.size:,} entries in "
-                    f"{self._known}: Pulse ran on this database after the restore, or it was "
-                    "changed. Restore it again, and fork before any process starts"
+                    f"{self._known}: Pulse ran on this database after the restore, or the seal was "
+                    "changed. Restore the database again, and fork before any process starts"
                 )
         return largest
 

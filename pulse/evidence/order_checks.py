@@ -63,7 +63,7 @@ def check_stream(mapper: EventMapper, records: Sequence[RecordedEvent]) -> Check
 
 
 def fault_of_creation(created: OrderCreated) -> tuple[Fault, str] | None:
-    """Why Pulse cannot have accepted this order; None if it can. It may have been altered."""
+    """Why Pulse cannot have accepted this order: the event may be altered. None if it can have."""
     if created.originator_id != order_id_for(created.key_scope, created.order_unique_key):
         return "WRONG_ID", "its id is not derived from its key"
     if created.timestamp.utcoffset() != _UTC_OFFSET:

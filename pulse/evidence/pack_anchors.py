@@ -85,7 +85,7 @@ def _largest_of(keys: Sequence[TrustedKey]) -> dict[str, int]:
 
 
 def all_anchors(file: Path, keys: Sequence[TrustedKey], size: int) -> list[Anchor]:
-    """Every checkpoint in the file up to this size.
+    """Every checkpoint in the file up to this size that a trusted key signed.
 
     Raises:
         AnchorUnusable: the file cannot be read, or has too many.

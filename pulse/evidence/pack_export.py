@@ -62,8 +62,8 @@ class ExportedPack(msgspec.Struct, frozen=True):
 class PackExport:
     """Exports packs.
 
-    Some of the checkpoints in `anchor_file` are chosen for a pack; those in `kept_file` are all in
-    it.
+    A pack has some of the checkpoints in `anchor_file` and all of those in `kept_file`, except
+    those that are larger than its tree or that no trusted key signed.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads from
@@ -89,7 +89,9 @@ class PackExport:
         """Write a pack to this file, and flush it to the disk.
 
         Raises:
-            PackRefused: there is no such event, or the log differs from its seal.
+            PackRefused: there is no such event, the log differs from its seal, or the seal does not
+                reach the last event within 15 s.
+            HistoryIncomplete: the events of the period are not known yet; retry later.
             NoSuchOrder: no order has this id.
             NothingSealed: the log is not sealed.
             PackInvalid: there is more than a pack can hold.

@@ -43,7 +43,7 @@ _SELECT_ROWS: Final = load_sql(__package__, "select_rows_of_leaves")
 _WINDOW_EVENTS: Final = 2_000
 _LENGTH_BYTES: Final = 2
 _CACHED_ROWS: Final = 1_024
-"""Maximum rows in the cache, each of up to 256 entries: at most 80 MiB. Streams share rows."""
+"""How many rows stay in the cache: about 70 MiB, if each has 256 entries of Pulse's events."""
 SEAL_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.2
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -53,7 +53,8 @@ class PackSource:
     """Reads from the log and the seal over one connection.
 
     Every method raises psycopg.Error if a read fails, and TreeDamaged if the seal was tampered
-    with.
+    with. `history` has connections of its own: if it cannot be read, `bounds` raises
+    DatabaseUnavailable.
     """
 
     def __init__(self, connection: Connection, history: QueueHistory) -> None:
@@ -67,6 +68,7 @@ class PackSource:
         Raises:
             NoSuchOrder: no order has this id.
             PackRefused: the period is empty, has no event, or ends in the future.
+            HistoryIncomplete: too many events of the log are not summed up yet.
         """
         if request.order_id is not None:
             stream = await select_streams(self._connection, [request.order_id], position=AFTER_LOG)
@@ -179,7 +181,7 @@ class PackSource:
 
 
 class _Row:
-    """A row of entries, encoded as it is stored: decoded it would need ten times the memory."""
+    """A row of entries, encoded as it is stored: decoded entries would need more memory."""
 
     def __init__(self, first_index: int, bundle: bytes) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Checks of the seal: the log against its entries, these against the signed and anchored trees."""
+"""Checks the log against the entries of the seal, and these against signed and anchored trees."""
 
 import contextlib
 from collections import Counter
@@ -86,7 +86,7 @@ class CheckedSeal(msgspec.Struct, frozen=True):
 async def check_seal(
     connection: Connection, trust: Trust, *, since: int
 ) -> AsyncGenerator[CheckedSeal, None]:
-    """Check the tree, and compare the events after `since` that it has with the log."""
+    """Check the tree, and compare its events after position `since` with the log."""
     async for part in _SealCheck(connection, trust, since).parts():
         yield part
 

@@ -152,7 +152,7 @@ class Verification:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection whose transactions read one snapshot, without a statement timeout."""
+        """A connection whose transactions each read one snapshot, without a statement timeout."""
         try:
             async with await self._database.connect("verify") as connection:
                 await connection.execute("SET statement_timeout = 0")

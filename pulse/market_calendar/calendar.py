@@ -165,8 +165,7 @@ class _ExchangeCalendar:
 class MarketCalendar:
     """Trading sessions by instrument; a `SessionCalendar` of the domain. Immutable, no clock.
 
-    An instrument that is not mapped to a segment trades while every segment of its exchange
-    trades: it has the latest opening and the earliest close of the day.
+    An instrument that is not mapped to a segment trades while every segment of its exchange trades.
     """
 
     def __init__(self, file: CalendarFile) -> None:

@@ -1,4 +1,4 @@
-"""Reads a market calendar file, and names every error with its line."""
+"""Reads a market calendar file, and reports its errors with their lines."""
 
 import re
 from collections.abc import Iterator

@@ -47,7 +47,10 @@ def faults_in(file: CalendarFile) -> Iterator[Fault]:
 
 
 def clock_faults_in(file: CalendarFile) -> Iterator[Fault]:
-    """Sessions at times that a zone's clock skips or shows twice. `faults_in` must find nothing."""
+    """Sessions at times that a zone's clock skips or shows twice: at most one fault for each list.
+
+    Call it only if `faults_in` finds nothing.
+    """
     for name, exchange in (("NSE", file.exchanges.nse), ("BSE", file.exchanges.bse)):
         zone = zone_of(exchange)
         for path, sessions, dates in _dated_sessions(("exchanges", name), exchange):
@@ -183,7 +186,7 @@ def _in_hours(path: Path, segment: Segment, coverage: Coverage) -> Iterator[Faul
 def _in_sessions(path: Path, sessions: Sequence[Times]) -> Iterator[Fault]:
     if not sessions:
         yield Fault(path, "is empty")
-    # times have the same length or differ in `:SS`, so parse before comparing
+    # seconds are optional, so 09:15 and 09:15:00 are the same time and different strings
     parsed = [(time.fromisoformat(s.opens), time.fromisoformat(s.closes)) for s in sessions]
     for number, ((opens, closes), session) in enumerate(zip(parsed, sessions, strict=True)):
         if closes <= opens:

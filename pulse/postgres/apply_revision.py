@@ -48,11 +48,11 @@ class MigrationInProgress(MigrationBlocked):
 
 
 class SchemaLocked(MigrationBlocked):
-    """Other sessions hold locks that the next revision needs. Nothing of it was applied."""
+    """Other sessions hold locks that the next revision needs. The revision was not applied."""
 
 
 class OlderCodeRuns(MigrationBlocked):
-    """Processes use the database whose code is not compatible with the next revision."""
+    """Running processes have code that is not compatible with the next revision."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ class RevisionRun(msgspec.Struct, frozen=True):
                     raise blocked
 
     async def script(self) -> str:
-        """The script for psql that does the same. Reads only."""
+        """The script for psql that does the same. This call changes nothing."""
         search_path = sql.SQL("SET search_path = {}, pg_temp;").format(sql.Identifier(self.schema))
         parts = [
             "\\set ON_ERROR_STOP on",
@@ -152,8 +152,8 @@ class RevisionRun(msgspec.Struct, frozen=True):
             held = "hold" if named else "held until now"
             remedy = f"end their transactions ({named})" if named else "run it again"
             return SchemaLocked(
-                f"{revision} needs a lock that other sessions {held}, and nothing of it was "
-                f"applied: {remedy}"
+                f"{revision} needs a lock that other sessions {held}, so it was not applied: "
+                f"{remedy}"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""The rights that the runtime and the reader have on one object of the database.
+"""The rights that the runtime role and the reader role have on one object of the database.
 
 Each package declares the objects that it owns in its module `grants`; `pulse.application.grants`
 collects them. Once the roles are set up, the owner has every right, PUBLIC has none.

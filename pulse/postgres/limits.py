@@ -1,4 +1,7 @@
-"""The timeouts and settings of every connection: no statement waits or runs without a limit."""
+"""The timeouts and settings of every connection.
+
+Only migrations, rebuilds and verification run statements without a timeout.
+"""
 
 import os
 import socket

@@ -74,7 +74,7 @@ class Migrations:
         Raises:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
-            MigrationInProgress: another process is migrating; does not wait for it.
+            MigrationInProgress: another process is migrating; this call does not wait for it.
             SchemaLocked: other sessions held the locks of a revision for `max_lock_wait_seconds`.
             OlderCodeRuns: a revision of the phase `after` waits for older processes to stop.
             SchemaNotCurrent: the schema is unknown, or too new for this code, or this role may not
@@ -141,7 +141,7 @@ class Migrations:
         """The script for psql that does what `migrate` would do now. Changes nothing.
 
         Empty if there is nothing to do. Each of its transactions also gives the roles their rights
-        on new objects, so a script that stops leaves no object without rights. It takes the
+        on new objects, so a script that stops leaves no object without rights. The script takes the
         migration lock.
 
         Raises:
@@ -236,7 +236,7 @@ class Migrations:
     async def _apply(
         self, connection: Connection, schema: str, *, after: bool, max_lock_wait_seconds: float
     ) -> None:
-        """Apply the pending revisions, each in a transaction that also grants the rights."""
+        """Apply the waiting revisions, each in a transaction that also grants the rights."""
         applied = await read_applied(connection)
         if self._is_current(applied, after=after):  # another process has migrated meanwhile
             return

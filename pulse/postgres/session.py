@@ -41,7 +41,7 @@ _EXPECTED: Final = {
     "transaction_isolation": "read committed",
     "session_replication_role": "origin",
 }
-"""Settings that Pulse verifies but does not set, because another value is set on purpose."""
+"""Settings that Pulse verifies but does not set: another value was set on purpose."""
 _READ_ONLY: Final = ("default_transaction_read_only", "transaction_read_only")
 _FACTS: Final = (
     *("server_version_num", "server_version", "server_encoding"),
@@ -117,8 +117,8 @@ class Connector:
         """Apply the settings and verify them; closes the connection on failure.
 
         If the session's backend pid is not the one that this client received, a pooler is between
-        them. Then the session must belong to this client alone, or the settings would apply to
-        other clients.
+        Pulse and Postgres. Then the session must belong to this client alone, or the settings would
+        apply to other clients.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
@@ -160,7 +160,7 @@ class Connector:
         if schema != self._schema:
             raise SessionUnfit(
                 f"search_path now resolves to schema {schema}, and this process uses schema "
-                f"{self._schema}: restore it, or restart Pulse if this is intended"
+                f"{self._schema}: change search_path back, or restart Pulse if this is intended"
             )
 
 
@@ -194,7 +194,7 @@ def require_known(missing: AbstractSet[str]) -> None:
     """Check that the server has each setting, except those that some versions of Postgres lack.
 
     Raises:
-        SessionUnfit: the message names the others.
+        SessionUnfit: other settings are missing; the message names them.
     """
     if unknown := sorted(missing - _UNKNOWN_TO_SOME_VERSIONS):
         raise SessionUnfit(

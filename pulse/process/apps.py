@@ -311,7 +311,7 @@ async def _open_keys(settings: Settings, stack: AsyncExitStack) -> KeySource:
     if settings.jwt_jwks_url is None or settings.jwt_algorithm is None:
         return NoKeys()
     url = settings.jwt_jwks_url
-    # HTTP_PROXY and the like apply to an https issuer, but not to an http one on this machine
+    # HTTPS_PROXY and ALL_PROXY apply to an https issuer; an http one is on this machine: no proxy
     client = open_client(
         "PULSE_JWT_JWKS_URL",
         trust_env=url.startswith("https:"),

@@ -46,7 +46,8 @@ class Check(msgspec.Struct, frozen=True):
 async def examine(settings: Settings, environment: Mapping[str, str]) -> AsyncIterator[Check]:
     """Run every check; those that need Postgres are left out if it cannot be reached.
 
-    Changes nothing, but starts an embedded server that is not running, for the time of the checks.
+    Changes nothing, with one exception: an embedded server that is not running is started for the
+    time of the checks, and its roles are created if they are missing.
     """
     yield _settings(environment)
     for check in (*_files(settings), _disk(settings)):

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
-"""How long a stopping process projects, and how long it seals, the last events at most."""
+"""The time limit of a stopping process for projecting the last events, and again for sealing."""
 
 IN_GROUP_POLL_SECONDS: Final = 1.0
 """How often a process without workers, in a group, checks whether the projection has stopped."""
@@ -87,7 +87,7 @@ class _Notified(WakeUp):
 
 
 class Node:
-    """All services of one process, on one connection pool. No I/O until `running`.
+    """All services of one process, and its connection pools. No I/O until `running`.
 
     With workers IN_GROUP, the processes that have them project, seal the log and log notices. This
     process projects only events that were not projected within a second.
@@ -216,7 +216,7 @@ class Node:
         """Start all services. Yields after the first attempt to reach Postgres, successful or not.
 
         On exit the services stop in this order: each worker finishes its step, the outcomes are
-        projected, queued appends are written, connections close.
+        projected, the last events are sealed, queued appends are written, connections close.
 
         Raises:
             SessionUnfit, SchemaNotCurrent, LogUnfit, RoleUnfit: as in `SchemaGate.wait`.
@@ -277,7 +277,8 @@ class Node:
             services.on_stop(self._gauges.close)
             services.start_loop(Loop(self._gauges, require=self._gate.require))
         self._start_seal(services)
-        if self._presence is not None:  # stops after the workers, or others release their claims
+        # The presence stops after the workers: without it, other processes release their claims.
+        if self._presence is not None:
             services.start("presence", self._presence.run, request_stop=self._presence.stop)
         if self._workers is not WorkerLocation.IN_GROUP:
             services.on_stop(self._project_own_events)

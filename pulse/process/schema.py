@@ -1,4 +1,4 @@
-"""The checks at the start of a process: Postgres runs, schema current, log safe, queue current."""
+"""The checks at the start of a process: of Postgres, the schema, the log, and the order queue."""
 
 import asyncio
 import contextlib
@@ -40,12 +40,12 @@ class RoleUnfit(PulseError):
 class SchemaGate(Job[None]):
     """Decides whether this process may work on the database: at the start, then every 2 s.
 
-    `wait` migrates or checks the schema, checks the log and lets the queue catch up. After that the
-    gate runs as a job that checks again, since a newer release may migrate the schema. `fault` says
-    why this process may not work now; None if it may. `attempted` is set after the first attempt,
-    successful or not, or when the queue begins to catch up. From then on requests are answered,
-    with 503 while there is a `fault`. With the `superuser_conninfo` of an embedded server,
-    migrating also sets up the roles.
+    `wait` migrates or checks the schema, checks the log, and lets a queue that is far behind catch
+    up. After that the gate runs as a job that checks again, since a newer release may migrate the
+    schema. `fault` says why this process may not work now; None if it may. `attempted` is set after
+    the first attempt, successful or not, or when the queue begins to catch up. From then on
+    requests are answered, with 503 while there is a `fault`. With the `superuser_conninfo` of an
+    embedded server, migrating also sets up the roles.
     """
 
     name = "schema"

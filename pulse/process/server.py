@@ -29,7 +29,7 @@ Its superuser creates them, migrates, and forks the log.
 class Server(msgspec.Struct, frozen=True):
     """The conninfo that a process works with, and that of the superuser of an embedded server.
 
-    `superuser_conninfo` is None for the server of PULSE_DATABASE_URL: its roles are the operator's.
+    `superuser_conninfo` is None for the server of PULSE_DATABASE_URL: operators create its roles.
     """
 
     conninfo: str

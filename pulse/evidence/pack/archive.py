@@ -43,7 +43,7 @@ _FOREIGN: Final = {
 
 
 class PackInvalid(PulseError):
-    """The file is not a pack, or was changed; the message says where."""
+    """The file is not a pack, was changed, or would be too large; the message says where."""
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
@@ -136,7 +136,7 @@ class Archive:
 
     @classmethod
     def opened(cls, file: BinaryIO, is_member: Callable[[str], bool]) -> "Archive":
-        """Find the members. Reads one block for each, and no more than `MAX_MEMBERS`.
+        """Find the members, at most `MAX_MEMBERS`. Reads their headers and padding only.
 
         Raises:
             PackInvalid: the file is cut short, has more than its members, or has members that are

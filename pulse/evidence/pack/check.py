@@ -90,13 +90,13 @@ class CheckProgress(msgspec.Struct, frozen=True):
 class PackReport(msgspec.Struct):
     """The result of a check. A field is None if the check ended before it was known.
 
-    `signer` is the key that signed the checkpoint, and `signer_trusted` whether it is the given key
-    or one in a chain of rotations with it; None if no key was given. `is_whole` is whether an entry
-    after the period shows that the period has no more events; None for an order, since no pack
-    shows that for an order. `compared` counts the checkpoints, of the `given` ones, that the tree
-    of the pack was compared with. `larger` are the sizes of those that are larger than this tree.
-    `earlier` counts those that are only of the log before a fork. `forks` are the forks that
-    the notes of the pack's keys declare.
+    `signer` is the key that signed the checkpoint. `signer_trusted` is whether the chain of keys in
+    the pack has the given key; None if no key was given. `is_whole` is whether an entry after the
+    period shows that the period has no more events; None for an order, since no pack shows that for
+    an order. `compared` counts the checkpoints, of the `given` ones, that the tree of the pack was
+    compared with. `larger` are the sizes of those that are larger than this tree. `earlier` counts
+    those that are only of the log before a fork. `forks` are the forks that the notes of the pack's
+    keys declare.
     """
 
     selection: Selection | None = None
@@ -221,7 +221,7 @@ class PackCheck:
             raise PackInvalid(f"{SELECTION} has a time that is not in UTC")
 
     def _signed(self, archive: Archive, selection: Selection) -> tuple[HashTree, Signed] | None:
-        """The tree that the checkpoint signs, and the signer; None if there is a finding."""
+        """The tree that the checkpoint signs, and the signer; None if one of them is invalid."""
         keys = self._keys(archive)
         if keys is None:
             return None
@@ -320,7 +320,10 @@ class PackCheck:
                 self._compare_root(tree, opened[0])
 
     def _earlier_keys(self, kept: Sequence[str]) -> list[TrustedKey]:
-        """The keys of the log before a fork. Their untrusted checkpoints belong to that log."""
+        """The keys that signed the log before a fork.
+
+        A checkpoint of such a key that is not trusted belongs to that earlier log.
+        """
         forked = [
             key
             for key, limit in zip(self._recorded, self._limits, strict=True)
@@ -525,7 +528,10 @@ def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
 
 
 def _trusted_replaced(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[TrustedKey]:
-    """Replaced keys, newest first, up to the first whose replacement note has another root."""
+    """Replaced keys, newest first, while the tree has the root that the rotation note states.
+
+    Ends also at a note that declares a loss, and if the tiles do not give the root.
+    """
     for one in replaced:
         stated = one.tree
         if stated is None or not tree.has_root_of(stated.size):

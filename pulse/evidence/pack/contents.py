@@ -181,7 +181,7 @@ def parts_of(archive: Archive, group: str) -> Iterator[str]:
     """The parts of the events or the schedules, in order.
 
     Raises:
-        PackInvalid: one between two others is missing.
+        PackInvalid: one before another is missing.
     """
     parts = [name for name in archive.members if name.startswith(f"{group}/")]
     for number, part in enumerate(parts, 1):

@@ -211,7 +211,7 @@ class PackKey(Strict, frozen=True):
 
 
 class ClockOffset(Strict, frozen=True):
-    """How far a process's clock was ahead of the database's, in about a minute."""
+    """How far a process's clock was ahead of the database's, measured over about a minute."""
 
     recorded_at: Time
     instance: str

@@ -335,6 +335,6 @@ def _lines(stream: Sequence[SealedEvent]) -> list[bytes]:
 def differs(detail: str) -> PackRefused:
     """The refusal of a log that is not the one that was sealed."""
     return PackRefused(
-        f"the log differs from its seal, so nothing can be proven: {detail}; `pulse verify` names "
-        "every difference"
+        f"the log differs from its seal, so nothing can be proven: {detail}; `pulse verify` lists "
+        "the differences"
     )

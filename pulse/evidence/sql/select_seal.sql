@@ -1,5 +1,5 @@
 -- The tree: its key, size and position, and the latest checkpoint and its size; the seconds
--- since the last step; the age of the first event that is not sealed, by the database's clock (0 if all
+-- since a step last sealed events; the age of the first event that is not sealed, by the database's clock (0 if all
 -- are, up to the last id issued); and whether the last sealed event is still in the log.
 SELECT s.verifier_key, s.size, s.position, s.checkpoint, s.checkpoint_size,
        EXTRACT(EPOCH FROM clock_timestamp() - s.sealed_at)::float8,

@@ -1,6 +1,6 @@
 """The server's programs, and the account that runs them, since Postgres refuses to run as root.
 
-Pulse never creates an account, and changes the permissions of its own copies only.
+Pulse never creates an account, and changes the permissions of its own copies of the programs only.
 """
 
 import importlib.util

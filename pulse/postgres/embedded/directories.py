@@ -5,8 +5,8 @@ PULSE_DATA_DIR/
     start.lock         locked exclusively while the server is started or stopped
     users.lock         locked shared by each process that uses the server
     cluster/           the data; the server's log is in cluster/log
-    socket/            mode 0700; in /tmp if the path is too long, or has a comma, a quote or
-                         an unprintable character
+    socket/            mode 0700; in /tmp if the path is too long, or has a comma, a double quote
+                         or an unprintable character
     binaries-.../      a copy of the programs, if the account cannot run the installed ones
 """
 

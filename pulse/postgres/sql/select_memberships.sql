@@ -1,5 +1,5 @@
--- For each of these roles: whether it is a member of the given role, whether it has all of its rights (it
--- inherits them and may set the role), and whether it may grant the membership.
+-- For each of these roles: whether it is a member of the given role, whether it has all rights of the given
+-- role (it inherits them and may SET ROLE), and whether it may grant the membership.
 SELECT r.rolname::text,
        pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER'),
        pg_catalog.pg_has_role(r.oid, g.oid, 'USAGE')

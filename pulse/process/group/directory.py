@@ -21,7 +21,7 @@ _MAX_GENERATION: Final = 999_999_999
 
 
 class NoDirectory(PulseError):
-    """There is no directory for temporary files; the message says what to do."""
+    """No directory for temporary files can be used; the message says what to do."""
 
 
 class GroupDirectory:

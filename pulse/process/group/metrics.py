@@ -1,9 +1,9 @@
 """The metrics of a group of processes as one text.
 
 Each member exposes its metrics on a Unix socket in the group's directory. The member that is
-scraped collects those of all. Series are not summed: each has the label `process`, the member's
-name. So the replacement of a member is a counter reset of its own series, which `rate()` handles.
-In a sum, it would look like a reset of the counters of all members.
+scraped collects those of all. Series are not summed: each, except the gauges of the database, has
+the label `process`, the member's name. So the replacement of a member is a counter reset of its own
+series, which `rate()` handles. In a sum, it would look like a reset of the counters of all members.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ async def exposing_metrics(settings: Settings, member: Member | None) -> AsyncIt
 
 
 async def group_metrics(member: Member) -> bytes:
-    """The metrics of all members, in Prometheus's text format, in little more than a second.
+    """The metrics of all members in Prometheus's text format. Takes little more than 1 s at most.
 
     While a member is being replaced, its metrics are those of the older process until that has
     ended, so that no count is lost.

@@ -335,7 +335,10 @@ class _Hangup:
         self._has_terminal = _has_terminal()
 
     def handle(self) -> None:
-        """Stop if the terminal was closed since the last SIGHUP; with `nohup` always restart."""
+        """Stop if the terminal was closed since the start or the last SIGHUP, otherwise restart.
+
+        With `nohup` always restart.
+        """
         had_terminal, self._has_terminal = self._has_terminal, _has_terminal()
         if self._is_ignored or not had_terminal or self._has_terminal:
             self._restart()
