@@ -54,8 +54,8 @@ def choose_anchors(
 ) -> list[Anchor]:
     """The first and last checkpoint up to this size, and those nearest to the selected leaves.
 
-    One of them is the smallest that includes all selected leaves. Checkpoints that none of the keys
-    signed are left out. If the file does not exist, there are none.
+    One of them is the smallest that includes all selected leaves. Of those chosen, the ones that
+    none of the keys signed are left out. If the file does not exist, there are none.
 
     Raises:
         AnchorUnusable: the file cannot be read.

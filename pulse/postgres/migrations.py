@@ -236,7 +236,7 @@ class Migrations:
     async def _apply(
         self, connection: Connection, schema: str, *, after: bool, max_lock_wait_seconds: float
     ) -> None:
-        """Apply the waiting revisions, each in a transaction that also grants the rights."""
+        """Apply the pending revisions, each in a transaction that also grants the rights."""
         applied = await read_applied(connection)
         if self._is_current(applied, after=after):  # another process has migrated meanwhile
             return

@@ -89,7 +89,7 @@ def _files(settings: Settings) -> Iterator[Check]:
     if faults:
         yield Check("files", "fail", "; ".join(faults))
     else:
-        yield Check("files", "ok", f"only this user may write {data_dir}")
+        yield Check("files", "ok", f"only its owner may write {data_dir}")
 
 
 def _disk(settings: Settings) -> Check:

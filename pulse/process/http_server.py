@@ -46,9 +46,10 @@ class HttpServer(uvicorn.Server):
     async def drain(self) -> None:
         """Hand over to another process that listens on the same sockets; then stop as on SIGTERM.
 
-        Accepts no more connections. Each connection gets one more response, which closes it, or is
-        closed by the idle timeout. A request is lost only if it arrives just as the timeout closes
-        the connection, which can also happen without a hand-over.
+        Accepts no more connections. Each HTTP/1.1 connection gets one more response, which closes
+        it, or is closed by the idle timeout. Its request is lost only if it arrives just as the
+        timeout closes the connection, which can also happen without a hand-over. An HTTP/2
+        connection gets GOAWAY.
         """
         for server in self.servers:
             server.close()

@@ -140,7 +140,7 @@ def _require_data(settings: Settings) -> None:
 
 
 class Migrated(msgspec.Struct, frozen=True):
-    """The revision of the schema, the waiting revisions, and the roles if they were set up.
+    """The revision of the schema, the pending revisions, and the roles if they were set up.
 
     `waiting` are revisions of the phase `after`. `role_statements` counts the statements that set
     up the roles.

@@ -64,7 +64,10 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contents:
-    """Totals and findings of streams, added in the order of the pack. Uses bounded memory."""
+    """Totals of streams, added in the order of the pack.
+
+    Keeps the first findings and schedules only: `MAX_KEPT_FINDINGS` and `MAX_DRAWN`.
+    """
 
     def __init__(self, mapper: EventMapper) -> None:
         self.events = self.streams = self.orders = self.schedules = self.slices = 0

@@ -34,7 +34,7 @@ MAX_STOP_SECONDS: Final = 40.0
 """A process that has not ended this long after its stop signal is killed."""
 
 STABLE_SECONDS: Final = 10.0
-"""A process that ran for longer is replaced at once when it ends; others after a pause."""
+"""A process that ran for longer is replaced at once when it dies; others after a pause."""
 
 _REPLACE: Final = RetryPolicy(first_seconds=1.0, max_seconds=30.0)
 
@@ -98,7 +98,7 @@ class _Child:
         """Whether it ran longer than STABLE_SECONDS before it ended."""
         return self._ran_seconds > STABLE_SECONDS
 
-    async def serves(self, max_seconds: float | None) -> bool:
+    async def wait_until_serving(self, max_seconds: float | None) -> bool:
         """Wait until it serves; False if it ends before, or takes longer."""
         serving = asyncio.create_task(self.is_serving.wait())
         either: set[asyncio.Task[Any]] = {serving, self.ended}
@@ -218,7 +218,7 @@ class ProcessGroup:
         slots: list[_Slot] = []
         for names in ((first,), others):
             started = [_Slot(name, await self._start(name)) for name in names]
-            serving = asyncio.gather(*(slot.child.serves(None) for slot in started))
+            serving = asyncio.gather(*(slot.child.wait_until_serving(None) for slot in started))
             if not await self._unless_stopping(serving):
                 return True
             if not all(serving.result()):
@@ -304,7 +304,7 @@ class ProcessGroup:
             new, old = await self._try_start(slot.name), slot.child
             if new is None:
                 return None
-            if not await new.serves(MAX_START_SECONDS):
+            if not await new.wait_until_serving(MAX_START_SECONDS):
                 await new.stop()
                 return None
             slot.child = new
