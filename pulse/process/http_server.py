@@ -48,8 +48,8 @@ class HttpServer(uvicorn.Server):
 
         Accepts no more connections. Each HTTP/1.1 connection gets one more response, which closes
         it, or is closed by the idle timeout. Its request is lost only if it arrives just as the
-        timeout closes the connection, which can also happen without a hand-over. An HTTP/2
-        connection gets GOAWAY.
+        timeout closes the connection, which can also happen without a hand-over. An idle HTTP/2
+        connection is closed; on a busy one new streams are answered 503.
         """
         for server in self.servers:
             server.close()
