@@ -37,7 +37,7 @@ async def rotate_key(
     Raises:
         RotationRefused: the old key is not the one that seals, the new one already is, or no key
             has sealed yet.
-        Diverged: the log or the tree was changed.
+        Diverged: the tree was changed, or the database was restored to an earlier point.
         DatabaseUnavailable: nothing was changed, unless the connection was lost at the commit.
         AnchorUnusable: the key was rotated, but the note was not anchored.
     """

@@ -148,7 +148,7 @@ async def create_login_roles(conninfo: str, limits: PostgresLimits, names: RoleN
 class RoleSetup:
     """The roles of one database with their rights on these objects.
 
-    Call its methods in a transaction whose `search_path` is the schema of Pulse's tables.
+    The `search_path` must be the schema of Pulse's tables. Call `run` and `grant` in a transaction.
     """
 
     def __init__(self, names: RoleNames, grants: Sequence[Grant]) -> None:
