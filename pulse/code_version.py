@@ -1,8 +1,8 @@
 """The version of this code with its commit, as events record it: `0.2.0+g4fa3e2b1c0de`.
 
 In a wheel the commit is read from a file that the build writes (`hatch_build.py`). In a checkout it
-is read from git, once per process; `.dirty` is appended if the package differs from the commit.
-Without either the version is `0.2.0+unknown`.
+is read from git, once per process; `.dirty` is appended if the package or main.py differs from the
+commit. With neither file nor git the version is `0.2.0+unknown`.
 """
 
 import os

@@ -28,7 +28,7 @@ Line = TypeVar("Line")
 
 
 class LineWriter(Generic[Line]):
-    """Renders lines and writes them to the stream of a logging handler, between its own lines.
+    """Renders lines and writes them to a logging handler's stream, between the handler's own lines.
 
     `write` must be called in the event loop. `render` is called in the thread that writes, with
     some lines at a time, and returns complete lines. Lines are dropped if they cannot be written,
@@ -55,7 +55,7 @@ class LineWriter(Generic[Line]):
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     async def close(self) -> None:
-        """Write the buffered lines. Waits 1 s for a write in progress, then 1 s for the rest."""
+        """Write the buffered lines. Waits up to 1 s for a write in progress, then for the rest."""
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:

@@ -4,14 +4,14 @@ import re
 from typing import Final
 
 _CONTROLS: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters that JSON allows unescaped: line separators and changes of text direction."""
+"""What JSON allows unescaped: DEL, C1 controls, line separators, changes of text direction."""
 
 
 def printable(text: str) -> str:
     r"""The text on one line, with each character that is not printable escaped as in Python.
 
-    So `"a\x1b[31m\n"` is shown as `a\x1b[31m\n`. Characters without a width, or that change the
-    direction of the text, are escaped too.
+    So `"a\x1b[31m\n"` is shown as `a\x1b[31m\n`. Zero-width spaces and characters that change the
+    direction of the text are escaped too; combining marks are not.
     """
     return text if text.isprintable() else "".join(map(_escaped, text))
 

@@ -1,6 +1,6 @@
 """The retry policy: exponential backoff with full jitter, a cap and a deadline.
 
-A loop uses one `Retry` for each series of failures:
+A loop uses one `Retry`, and resets it after each success:
 
     retry = Retry(RetryPolicy(first_seconds=0.1, max_seconds=2.0))
     while True:

@@ -14,8 +14,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def parse_time(text: str) -> datetime:
     """The time in UTC. A fraction finer than a microsecond is rounded up.
 
-    Stored times are whole microseconds. So for a stored time t, rounding the bound up changes the
-    result of neither `t >= bound` nor `t < bound`.
+    A parsed time is often a bound for stored times, which are whole microseconds. So rounding it up
+    changes the result of neither `stored >= bound` nor `stored < bound`.
 
     Raises:
         ValueError: the text is not an RFC 3339 time, or lies outside the years 1 to 9999 in UTC.

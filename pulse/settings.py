@@ -184,8 +184,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     processes: Annotated[
         int,
         _whole(1, MAX_PROCESSES),
-        "How many processes of `pulse up` serve the port. 1: one process does everything. More: "
-        "the workers run in separate processes.",
+        "How many processes of `pulse up` serve the port. 1: one process does everything, unless "
+        "PULSE_WORKER_PROCESSES is set. More: the workers run in separate processes.",
     ] = 1
     worker_processes: Annotated[
         int | None,

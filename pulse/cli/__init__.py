@@ -12,7 +12,8 @@ def main() -> None:
     process. Otherwise collections, the one at exit included, are a third of the CPU time of
     `pulse --help`.
 
-    In `pulse up` SIGHUP is blocked until it is known whether it restarts a group.
+    `pulse up` blocks SIGHUP until it either starts a group of processes, which SIGHUP restarts, or
+    a single process.
     """
     if sys.argv[1:2] == ["up"]:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

@@ -1,4 +1,4 @@
-"""Assembles the commands, and turns every error into one line and an exit code."""
+"""Assembles the commands, and turns every error into a message and an exit code."""
 
 import errno
 import sys
@@ -138,7 +138,10 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code. An error is one line on stderr."""
+    """Run one command line and return its exit code. Errors are reported on stderr.
+
+    An error is one line, except one of the settings or of the embedded server.
+    """
     try:
         code = program_for(arguments).main(
             list(arguments), prog_name="pulse", standalone_mode=False

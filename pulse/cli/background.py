@@ -1,4 +1,4 @@
-"""`pulse background`: start the workers alone. `serving` would import the web framework."""
+"""`pulse background`: start the workers, without the web framework that `serving` imports."""
 
 import uvloop
 

@@ -70,10 +70,10 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     stored, their entries and proofs in the seal, the signed checkpoint, the
     earliest checkpoint that includes all of the events, the input of each
     schedule, the clock offsets, the verifier keys, and a summary page. Give
-    either an order, or a period with --from and --to; its orders are complete
-    up to its end. A pack of one order does not contain the data of other
-    orders. Two packs of the same order or period have the same content hash,
-    unless an event was added in between.
+    either an order, or a period with --from and --to. A pack of a period also has
+    the earlier events of its orders. A pack of one order does not contain the
+    data of other orders. Two packs of the same order or period have the same
+    content hash, unless an event was added in between.
     `pulse verify FILE --key VKEY` checks a pack.
 
     A time is RFC 3339 with its offset, such as 2026-01-05T09:15:00+05:30, and is

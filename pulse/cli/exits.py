@@ -32,7 +32,7 @@ TERMINATED: Final = 143
 
 
 class CouldNotStart(PulseError):
-    """The command could not open what it needs, or could not migrate the schema to its end."""
+    """The command could not open what it needs, or could not complete the migration."""
 
 
 class WrongSettings(PulseError):

@@ -40,11 +40,11 @@ def halt(
 ) -> None:
     """Halt releases: of everything, one instrument, or one caller's orders.
 
-    Once the command has succeeded, no process releases a slice in scope until
-    `pulse resume` lifts the halt. Orders are still accepted, split and cancelled,
-    and slices expire as usual. If the same halt is in force already, nothing is
-    changed, so the command can be repeated. The event has the reason, and its
-    author is `cli:` and your user name.
+    Once the command has succeeded, no process releases a slice in scope until the
+    halt is lifted (`pulse resume`). Orders are still accepted, split and
+    cancelled, and slices expire as usual. If the same halt is in force already,
+    nothing is changed, so the command can be repeated. The event has the reason,
+    and its author is `cli:` and your user name.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running.

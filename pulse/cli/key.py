@@ -96,7 +96,8 @@ def rotate(file: KeyFile) -> None:
     which is started if it is not running.
 
     Exit codes: 0 rotated. 1 not rotated: the current key is not the one that
-    seals, or the log or the tree was changed. 2 wrong usage or settings.
+    seals, or the log or the tree was changed; or rotated, but the note was not
+    appended to the anchors: the message says so. 2 wrong usage or settings.
     3 Postgres cannot be reached or its schema is not current.
 
     Example:

@@ -38,14 +38,15 @@ def load(
     """Post a file of orders and check the outcome of each.
 
     Posts the orders of FILE to a running Pulse in batches, waits for the outcome
-    of each (until none has completed for a minute) and checks its slices by every
-    rule of a schedule. Needs a ready API (`pulse up`) at --url, and a service
-    token with the rights read and write if the API requires one. Running it again
-    never duplicates an order.
+    of each (until there is no new outcome for a minute) and checks its slices by
+    every rule of a schedule. Needs a ready API (`pulse up`) at --url, and a
+    service token with the rights read and write if the API requires one. Running
+    it again never duplicates an order.
 
     Exit codes: 0 every order is COMPLETED and satisfies every rule. 1 some order
-    does not (the table says why), or no ready Pulse answers. 2 wrong usage, or an
-    unusable proxy or certificate variable in the environment.
+    does not (the table says why), no ready Pulse answers, or FILE, --url or
+    --token cannot be used. 2 wrong usage or settings, or an unusable proxy or
+    certificate variable in the environment.
 
     Example, with `pulse up` in another terminal:
       pulse load examples/orders.ndjson

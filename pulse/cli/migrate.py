@@ -56,7 +56,7 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
 
     Run it before processes of a new release start. Those of the previous release
     keep running if it is 0.2.0 or newer. If PULSE_MIGRATE is true (the default)
-    every process also does it when it starts. Revisions that remove what the new
+    processes also do it when they start. Revisions that remove what the new
     release no longer uses are not applied: run it again with --after once all old
     processes are stopped. While an old process still uses the database, the
     command names it and does not apply the revision. Needs Postgres 15 or newer

@@ -1,4 +1,4 @@
-"""`pulse projections`: parked orders, and retries of these and of orders that differ."""
+"""`pulse projections`: lists parked orders; rebuilds them, and orders that differ from the log."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -92,12 +92,12 @@ def retry(
 ) -> None:
     """Rebuild orders from their events: parked, missing and different ones.
 
-    Each order is rebuilt in its own transaction: either it is in the queue again,
-    or it stays parked and the reason is shown. Retry a parked order after fixing
-    the code that reads the event; an invalid stream stays parked. An order that
-    is not parked is rebuilt if `pulse verify` finds that its rows differ from the
-    log. `--all` includes what the background audit has found so far; name others
-    by ORDER_ID.
+    Each order is rebuilt in its own transaction. If that fails, its rows stay
+    unchanged (a parked order stays parked) and the reason is shown. Retry a
+    parked order after fixing the code that reads the event; an invalid stream
+    stays parked. An order that is not parked is rebuilt if `pulse verify` finds
+    that its rows differ from the log. `--all` includes what the background audit
+    has found so far; name others by ORDER_ID.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Ctrl-C leaves each order either done or

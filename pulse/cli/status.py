@@ -108,8 +108,8 @@ def status(
 
     --watch shows a live table with rates per second, without the audit: in a pipe
     a line each time, with --json a JSON object each time. A large queue is read
-    less often, so that reading takes a tenth of the time. It continues while
-    Postgres is unavailable; Ctrl-C ends it, with exit code 0.
+    less often, so that reading takes at most a tenth of the time. It continues
+    while Postgres is unavailable; Ctrl-C ends it, with exit code 0.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -190,7 +190,10 @@ async def _audited(audit: Audit, snapshot: HealthSnapshot) -> _Audited:
 
 
 def _append_refused(fault: AppendFault) -> Notice:
-    """The role of this command may lack rights that the role of the processes has."""
+    """The notice that no order is accepted.
+
+    It needs no person if this role lacks a right, which the role of the processes may have.
+    """
     if fault.lacks_privilege:
         message = f"if Pulse's processes run under this role, no order is accepted: {fault.reason}"
     else:

@@ -82,9 +82,9 @@ def verify(
     Checks that versions have no gaps and are in the order of the positions; that
     ids belong to their keys; that each event can follow the ones before it and
     has the bytes that Pulse writes; that every schedule is the one derived from
-    its order's seed and splitter version; that every row of the queue, with its
-    slices, pending and due orders, and of its history, is what the log gives,
-    column by column; and the position of the projection. Parked orders and events
+    its order's seed and splitter version; that every row of the queue, of its
+    slices, of its pending and due orders and of its history equals, column by
+    column, what the log gives; and the position of the projection. Parked orders and events
     of newer code are findings, because they could not be verified. Shows progress
     in positions of the log on standard error.
 

@@ -167,7 +167,7 @@ def seed_of(text: str | None) -> int:
 
 
 def title(terms: SplitTerms) -> str:
-    """One line with everything needed to draw the schedule again."""
+    """One line with the terms of the schedule, without its start and sessions."""
     how = f"seed {terms.seed:016x}" if terms.randomize else "evenly"
     return (
         f"{counted(terms.total_quantity, 'share')} in {terms.num_splits} slices over "

@@ -125,7 +125,7 @@ def _static_route() -> HTTPRouteHandler:
 class RootPage:
     """The application at `/`, next to the other mounts: it redirects browsers to the console.
 
-    A request that does not accept HTML, or that has another path, is not found.
+    Every request but a GET of `/` that accepts HTML is not found.
     """
 
     def routes_below(self, prefix: str) -> Routes:
@@ -136,7 +136,7 @@ class RootPage:
         """ASGI.
 
         Raises:
-            NotFoundException: the path is not `/`, or the request does not accept HTML.
+            NotFoundException: the request is not a GET of `/`, or does not accept HTML.
         """
         del receive
         accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")

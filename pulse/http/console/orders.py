@@ -52,8 +52,8 @@ class OrderRow(NamedTuple):
 class Listing(NamedTuple):
     """A page of the list as the template shows it.
 
-    `examined` is the number of examined orders if the page is short because of it: older orders may
-    match.
+    `examined` is set if the page is short because only this many orders were examined: older ones
+    may match.
     """
 
     rows: list[OrderRow]
@@ -134,7 +134,7 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def find_order(
         request: AnyRequest, parameters: NamedDependency[FindParameters]
     ) -> Response[bytes]:
-        """Open the order with this id or internal key; for an unknown key, the list without it.
+        """Open the order with this id or internal key; for an unknown key, the list filtered by it.
 
         An unknown id opens its order page, which is 404.
         """

@@ -1,6 +1,6 @@
 """Read-your-writes for the lists of the console, although a replica may lack the last write.
 
-A cookie has the position of the last write until every server that may be read reflects it.
+A cookie has the position of the last write for longer than a replica that is read may be behind.
 """
 
 from collections.abc import Awaitable, Callable

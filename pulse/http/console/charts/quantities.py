@@ -64,7 +64,7 @@ def _widths(quantities: Sequence[int]) -> list[float]:
 
 
 def _percent(count: int, total: int) -> str:
-    """A share in percent that is 0 % or 100 % only if it is exactly that."""
+    """`count` in percent of `total`; 0 % or 100 % only if it is exactly that."""
     if count in {0, total}:
         return "100 %" if count else "0 %"
     percent = count * 100 / total

@@ -15,7 +15,7 @@ _STEPS_SECONDS: Final = (
 _MAX_STEP: Final = _STEPS_SECONDS[-1]
 _MINUTE: Final = 60
 _MARGIN: Final = 0.03
-"""The share of the axis before the window, and after it."""
+"""The time on the axis before the window, and after it, as a share of the trading time."""
 _GAP: Final = 0.04
 """The most that a gap between sessions takes, as a share of the trading time in the window."""
 _ALL_GAPS: Final = 0.3
@@ -81,7 +81,8 @@ class TimeScale:
     def ticks(self, *, spacing: float, major_spacing: float) -> list[Tick]:
         """Labels at round times of open spans, at least `spacing` apart.
 
-        Major labels are `major_spacing` apart; a narrow screen shows only these.
+        A span without a round time has a label at its start. Major labels are at least
+        `major_spacing` apart; a narrow screen shows only these.
         """
         ticks: list[Tick] = []
         last_major = None

@@ -14,6 +14,7 @@
  *   data-row            a row that j and k move along; Enter opens its first link
  *   data-filter         the field that / focuses
  *   data-copy="text"    a `hidden` button that copies this text
+ *   data-label          the part of a button that has its text; without it, the whole button
  *   data-keep           an element that updates do not change; they do not change forms either
  *   <time datetime>     shown in the chosen zone; with data-relative as an age, with data-clock as
  *                       the time of the day
@@ -228,8 +229,8 @@
   }
 
   /**
-   * Remove the siblings from `node` up to `end` that `to` does not have, so that `end` itself need
-   * not be moved: an element that is moved loses its focus.
+   * Remove the siblings from `node` on, until `end` or one whose key `to` also has, so that `end`
+   * itself need not be moved: an element that is moved loses its focus.
    * @param {Node | null} node @param {Node | null} end @param {Element} to @param {boolean} all
    * @returns {Node | null} the first node that is left
    */
