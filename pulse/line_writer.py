@@ -55,7 +55,7 @@ class LineWriter(Generic[Line]):
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     async def close(self) -> None:
-        """Write the buffered lines. Waits up to 1 s for a write in progress, then for the rest."""
+        """Write the buffered lines, after a write in progress. Waits at most 1 s for each."""
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:

@@ -73,8 +73,9 @@ def preview(  # noqa: PLR0913 - one option for each field of an order
     seed, which no caller can choose. Needs neither a database nor a running
     Pulse.
 
-    Exit codes: 0 drawn, 1 the market is closed under the session policy or the
-    schedule breaks a rule (a bug), 2 wrong usage or settings.
+    Exit codes: 0 drawn. 1 the market is closed under the session policy, the
+    calendar cannot be used or does not cover the window, or the schedule breaks a
+    rule (a bug). 2 wrong usage or settings.
 
     Example:
       pulse preview --instrument NSE:RELIANCE --side BUY --total 100 --splits 5 \

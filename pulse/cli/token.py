@@ -41,8 +41,8 @@ def token(
     and orders:read. Until it expires, anyone with the token can act as its
     subject.
 
-    Exit codes: 0 printed, 1 there is no key to sign with, 2 wrong usage or
-    settings.
+    Exit codes: 0 printed, 1 there is no usable key to sign with, or the gateway
+    would refuse the subject, 2 wrong usage or settings.
 
     Example, with `pulse up` in another terminal:
       pulse token --subject alice --scope orders:write --scope orders:read

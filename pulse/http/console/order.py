@@ -132,7 +132,7 @@ def order_routes(
     async def show_event(
         request: AnyRequest, order_id: FromPath[str], version: FromPath[int]
     ) -> Response[str]:
-        """One event as it is stored.
+        """One event as the API answers it.
 
         Raises:
             NotFoundException: the order has no such version.

@@ -28,7 +28,7 @@ from pulse.http.rights import needs
 MAX_ATTEMPTS_PER_MINUTE: Final = 10
 """How often one address may send a wrong token; the RateLimiter counts in this process.
 
-A valid token is never refused: behind a proxy all people may share an address.
+Valid tokens are not limited: behind a proxy all people may share an address.
 """
 
 _MINUTE_SECONDS: Final = 60.0

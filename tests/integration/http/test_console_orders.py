@@ -274,7 +274,7 @@ async def test_an_order_of_100_slices_and_a_list_are_small(
     page = await file_api.get(f"{LIST}/{created.originator_id}")
 
     assert len(page.content) < 100_000
-    assert f'href="{LIST}/{created.originator_id}/events/2">Event as stored' in page.text
+    assert f'href="{LIST}/{created.originator_id}/events/2">Event as JSON' in page.text
     assert '"type": "OrderCreated"' in page.text
     event = await file_api.get(f"{LIST}/{created.originator_id}/events/2")
     assert '"sequence_number": 100' in event.text

@@ -114,7 +114,7 @@ class _QuantityScale:
 
 
 class _Sizes(NamedTuple):
-    """The sizes of marks, so that the marks of close slices do not overlap."""
+    """The sizes of marks: smaller, down to a minimum, if slices are close to each other."""
 
     radius: float
     stem: float
@@ -245,7 +245,7 @@ def _now(times: TimeScale, now: datetime | None) -> Iterator[Markup]:
 
 
 def _x(times: TimeScale, at: datetime) -> float:
-    """The position of a slice. One outside its window, as in an altered log, is at the edge."""
+    """The position of a slice. One beyond the axis, as in an altered log, is at the edge."""
     x = times.x(at)
     if x is not None:
         return x
