@@ -84,9 +84,9 @@ def verify(
     has the bytes that Pulse writes; that every schedule is the one derived from
     its order's seed and splitter version; that every row of the queue, of its
     slices, of its pending and due orders and of its history equals, column by
-    column, what the log gives; and the position of the projection. Parked orders and events
-    of newer code are findings, because they could not be verified. Shows progress
-    in positions of the log on standard error.
+    column, what the log gives; and the position of the projection. Parked orders
+    and events of newer code are findings, because they could not be verified.
+    Shows progress in positions of the log on standard error.
 
     Without ORDER_ID it first compares the events with the seal, and the seal
     with the signed checkpoint and with the anchors. If the log is not sealed,

@@ -28,7 +28,7 @@ from pulse.projections.lists import MAX_SLICES_PER_PAGE
 from pulse.rfc3339 import format_time
 
 DUE_PATH: Final = f"{CONSOLE_PATH}/due"
-_LAST_HOUR: Final = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
+_LATEST_BEGIN: Final = datetime.max.replace(tzinfo=UTC) - timedelta(hours=1)
 _HOUR: Final = timedelta(hours=1)
 _MAX_OVERDUE: Final = 50
 _SLICES_PER_PAGE: Final = 40
@@ -57,7 +57,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
     ) -> Response[str]:
         """The slices of the next hour, or of the requested period, in pages."""
         now = system_clock()
-        begin = min(parameters.scheduled_from or now.replace(microsecond=0), _LAST_HOUR)
+        begin = min(parameters.scheduled_from or now.replace(microsecond=0), _LATEST_BEGIN)
         end = parameters.scheduled_before or begin + _HOUR
         query = slice_query(
             msgspec.structs.replace(parameters, scheduled_from=begin, scheduled_before=end)
