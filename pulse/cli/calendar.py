@@ -65,7 +65,7 @@ def show(
       pulse calendar show --date 2026-11-08 --instrument NSE:RELIANCE
     """
     path = settings_from_environment().market_calendar
-    calendar = _load(path)
+    calendar = load_calendar(path)
     if instrument is not None:
         exchange = _exchange_of(instrument, exchange)
     names = calendar.exchanges if exchange is None else (exchange,)
@@ -109,7 +109,7 @@ def check(
         console.print(f"{name} covers {starts_on} to {before - _ONE_DAY}")
 
 
-def _load(path: Path | None) -> MarketCalendar:
+def load_calendar(path: Path | None) -> MarketCalendar:
     """The calendar. The error for an invalid file names only its first fault, in one line."""
     try:
         return load(path)

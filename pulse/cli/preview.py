@@ -9,6 +9,7 @@ import typer
 from pulse.application.callers import Caller
 from pulse.application.orders import OrderPreview
 from pulse.application.origin import Origin, new_request_id, new_trace_id, system_clock
+from pulse.cli.calendar import load_calendar
 from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.splitter.show import (
     Duration,
@@ -31,7 +32,6 @@ from pulse.domain import (
     parse_order_request,
 )
 from pulse.domain import preview as preview_of
-from pulse.market_calendar import load
 from pulse.process.startup import settings_from_environment
 
 _SOURCE: Final = "PULSE_CLI:preview"
@@ -152,5 +152,5 @@ def _command(spec: OrderSpec, seed: int) -> PlaceOrder:
         recorded_by=Origin.of_this_process().recorded_by("cli"),
         trace=trace,
         default_policy=settings.session_policy,
-        calendar=load(settings.market_calendar),
+        calendar=load_calendar(settings.market_calendar),
     )

@@ -187,8 +187,14 @@ def test_every_error_of_a_file_is_listed(tmp_path: Path) -> None:
     assert "exchanges.NSE.holidays[1].date: expected a date" in second
 
 
-def test_show_refuses_an_invalid_calendar(tmp_path: Path) -> None:
-    ended = run_pulse("calendar", "show", market_calendar=tmp_path)
+PREVIEW = ("preview", "--instrument", "NSE:TCS", "--side", "BUY", "--total", "10", "--splits", "2")
+
+
+@pytest.mark.parametrize("command", [("calendar", "show"), (*PREVIEW, "--duration", "60")])
+def test_an_invalid_calendar_is_refused_in_one_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    ended = run_pulse(*command, market_calendar=tmp_path)
     assert (ended.exit_code, ended.out) == (1, "")
     assert ended.err == (
         f"pulse: the market calendar {tmp_path} cannot be used: it cannot be read: Is a directory; "

@@ -84,7 +84,7 @@ CALENDAR = ListedSessions(
 
 @pytest.fixture
 def with_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pulse.cli.preview.load", lambda _: CALENDAR)
+    monkeypatch.setattr("pulse.cli.preview.load_calendar", lambda _: CALENDAR)
 
 
 @pytest.mark.usefixtures("with_calendar")
