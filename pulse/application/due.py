@@ -13,12 +13,12 @@ from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Database
 from pulse.projections.due_slices import (
-    DuePage,
-    DueSlice,
     MinuteCounts,
+    SliceWithOrder,
+    SliceWithOrderPage,
     count_by_minute,
-    read_due_slices,
     read_overdue_slices,
+    read_slices_with_orders,
 )
 from pulse.projections.lists import SliceQuery
 
@@ -85,7 +85,7 @@ class DueSlices:
         self._store = store
         self._require_served = require_served
 
-    async def page(self, query: SliceQuery) -> DuePage:
+    async def page(self, query: SliceQuery) -> SliceWithOrderPage:
         """A page of slices by time. The cost grows with the page, not with the queue.
 
         Raises:
@@ -95,7 +95,7 @@ class DueSlices:
         """
         self._require_served()
         reads = self._lists.not_older_than(query.min_position)
-        return await page_of_log(self._store, read_due_slices(reads, query), query.log_id)
+        return await page_of_log(self._store, read_slices_with_orders(reads, query), query.log_id)
 
     @property
     def pages_may_be_older(self) -> bool:
@@ -118,7 +118,7 @@ class DueSlices:
         self._require_served()
         return await count_by_minute(self._database, scheduled_from, scheduled_before, targets)
 
-    async def overdue(self, limit: int) -> tuple[DueSlice, ...]:
+    async def overdue(self, limit: int) -> tuple[SliceWithOrder, ...]:
         """Slices that have been due for a second or longer and are not settled, the oldest first.
 
         Only the 200 orders that have been due for the longest time are examined.
@@ -188,7 +188,7 @@ class DueSlices:
                     pass
 
 
-def halt_of(slice_: DueSlice, in_force: tuple[Halt, ...]) -> Halt | None:
+def halt_of(slice_: SliceWithOrder, in_force: tuple[Halt, ...]) -> Halt | None:
     """The first halt in force that stops the release of this slice; None if none does."""
     if not slice_.release or slice_.state != "SCHEDULED":
         return None

@@ -7,10 +7,10 @@ from uuid import UUID
 from pulse.application.list_reads import PositionNotReached
 from pulse.application.orders import CursorRefused
 from pulse.eventstore import EventStore, PositionBeyondLog
-from pulse.projections.due_slices import DuePage
+from pulse.projections.due_slices import SliceWithOrderPage
 from pulse.projections.lists import OrderPage, SlicePage
 
-Page = TypeVar("Page", OrderPage, SlicePage, DuePage)
+Page = TypeVar("Page", OrderPage, SlicePage, SliceWithOrderPage)
 
 
 async def page_of_log(store: EventStore, reading: Awaitable[Page], log_id: UUID | None) -> Page:

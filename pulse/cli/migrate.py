@@ -136,9 +136,9 @@ def _migrate(
     except PulseError as error:
         raise CouldNotStart(str(error)) from error
     output().print(f"The schema is current: {migrated.revision}.")
-    if migrated.waiting:
+    if migrated.pending:
         output().print(_AFTER)
-        _print_revisions(migrated.waiting)
+        _print_revisions(migrated.pending)
     if with_roles and migrated.roles is not None:
         output().print(_roles_text(migrated.roles, migrated.role_statements))
 
@@ -151,13 +151,13 @@ def _check(settings: Settings) -> None:
         raise CouldNotStart(str(error)) from error
     if state.refusal is not None:
         raise CouldNotStart(state.refusal)
-    if any(revision.phase == "before" for revision in state.waiting):
+    if any(revision.phase == "before" for revision in state.pending):
         output().print("Revisions wait: run `pulse migrate` before this release starts.")
-        _print_revisions(state.waiting)
+        _print_revisions(state.pending)
         raise typer.Exit(REVISIONS_WAIT)
-    if state.waiting:
+    if state.pending:
         output().print(_AFTER)
-        _print_revisions(state.waiting)
+        _print_revisions(state.pending)
         raise typer.Exit(LATER_REVISIONS_WAIT)
     if state.newer:
         output().print("The database has newer revisions, which are compatible with this code:")

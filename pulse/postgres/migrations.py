@@ -177,7 +177,7 @@ class Migrations:
         """
         return self._unknown(applied) or self._too_new(applied)
 
-    def waiting(self, applied: Sequence[AppliedRevision]) -> tuple[Revision, ...]:
+    def pending(self, applied: Sequence[AppliedRevision]) -> tuple[Revision, ...]:
         """The revisions that this code knows and the database lacks, of both phases, in order."""
         return self._revisions[len(applied) :]
 

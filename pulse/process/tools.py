@@ -142,12 +142,12 @@ def _require_data(settings: Settings) -> None:
 class Migrated(msgspec.Struct, frozen=True):
     """The revision of the schema, the pending revisions, and the roles if they were set up.
 
-    `waiting` are revisions of the phase `after`. `role_statements` counts the statements that set
+    `pending` are revisions of the phase `after`. `role_statements` counts the statements that set
     up the roles.
     """
 
     revision: AppliedRevision
-    waiting: tuple[Revision, ...]
+    pending: tuple[Revision, ...]
     roles: RoleNames | None = None
     role_statements: int = 0
 
@@ -211,18 +211,18 @@ async def migrate_once(
             finally:
                 await database.close()
             applied = await migrations.current(owner_conninfo, limits)
-            return Migrated(applied[-1], migrations.waiting(applied), roles, role_statements)
+            return Migrated(applied[-1], migrations.pending(applied), roles, role_statements)
 
 
 class SchemaState(msgspec.Struct, frozen=True):
     """The revisions of a database, compared with those of this code.
 
-    `waiting` are revisions that the database lacks. `newer` are applied revisions that this code
+    `pending` are revisions that the database lacks. `newer` are applied revisions that this code
     does not know. `refusal` says why this code can neither run on the database nor migrate it.
     """
 
     applied: tuple[AppliedRevision, ...]
-    waiting: tuple[Revision, ...]
+    pending: tuple[Revision, ...]
     newer: tuple[AppliedRevision, ...]
     refusal: str | None
 
@@ -240,8 +240,8 @@ async def read_schema_state(settings: Settings) -> SchemaState:
         migrations = Migrations(REVISIONS)
         with _pulse_errors("the schema cannot be read"):
             applied = await migrations.current(server.conninfo, PostgresLimits())
-        waiting, newer = migrations.waiting(applied), applied[migrations.head :]
-        return SchemaState(applied, waiting, newer, migrations.refusal(applied))
+        pending, newer = migrations.pending(applied), applied[migrations.head :]
+        return SchemaState(applied, pending, newer, migrations.refusal(applied))
 
 
 async def migration_script(settings: Settings, *, after: bool = False) -> str:

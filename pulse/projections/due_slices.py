@@ -28,12 +28,12 @@ OVERDUE_SECONDS: Final = 1.0
 MAX_OVERDUE_ORDERS: Final = 200
 """Overdue slices are searched in this many orders, those that were due first."""
 
-SELECT_SLICES_TO_RELEASE: Final = load_sql(__package__, "select_slices_to_release")
+SELECT_SLICES_WITH_ORDERS: Final = load_sql(__package__, "select_slices_with_orders")
 COUNT_SLICES_BY_MINUTE: Final = load_sql(__package__, "count_slices_by_minute")
 SELECT_OVERDUE_SLICES: Final = load_sql(__package__, "select_overdue_slices")
 
 
-class DueSlice(msgspec.Struct, frozen=True, gc=False):
+class SliceWithOrder(msgspec.Struct, frozen=True, gc=False):
     """A slice in any state, and the fields of its order. Without `release` it is not released."""
 
     order_id: UUID
@@ -48,14 +48,14 @@ class DueSlice(msgspec.Struct, frozen=True, gc=False):
     state: SliceState
 
 
-class DuePage(msgspec.Struct, frozen=True):
+class SliceWithOrderPage(msgspec.Struct, frozen=True):
     """Slices by time. They reflect the log up to `as_of_position`, or a later position.
 
     `next_after` is the cursor of the next page, None on the last page. `log_id` is as in
     `OrderPage`.
     """
 
-    slices: tuple[DueSlice, ...]
+    slices: tuple[SliceWithOrder, ...]
     next_after: SliceCursorKey | None
     as_of_position: int
     log_id: UUID | None = None
@@ -80,7 +80,7 @@ class MinuteCounts(msgspec.Struct, frozen=True):
     complete: bool
 
 
-async def read_due_slices(reads: Reads, query: SliceQuery) -> DuePage:
+async def read_slices_with_orders(reads: Reads, query: SliceQuery) -> SliceWithOrderPage:
     """Read a page of slices by time, with one index range and a lookup for each slice.
 
     Raises:
@@ -88,17 +88,17 @@ async def read_due_slices(reads: Reads, query: SliceQuery) -> DuePage:
     """
     if not 1 <= query.limit <= MAX_SLICES_PER_PAGE:
         raise ValueError(f"a page has 1 to {MAX_SLICES_PER_PAGE} slices, not {query.limit}")
-    return await reads.read(lambda connection: _due_page(connection, query))
+    return await reads.read(lambda connection: _page_of(connection, query))
 
 
-async def _due_page(connection: Connection, query: SliceQuery) -> DuePage:
+async def _page_of(connection: Connection, query: SliceQuery) -> SliceWithOrderPage:
     position = await read_position(connection)
-    rows = await fetch(connection, SELECT_SLICES_TO_RELEASE, slices_parameters(query))
-    slices = tuple(DueSlice(*row[1:]) for row in rows[: query.limit])
+    rows = await fetch(connection, SELECT_SLICES_WITH_ORDERS, slices_parameters(query))
+    slices = tuple(SliceWithOrder(*row[1:]) for row in rows[: query.limit])
     last = None
     if len(rows) > query.limit:
         last = SliceCursorKey(slices[-1].scheduled_at, rows[query.limit - 1][0])
-    return DuePage(slices, last, position, await log_id_of_page(connection, query, last))
+    return SliceWithOrderPage(slices, last, position, await log_id_of_page(connection, query, last))
 
 
 async def count_by_minute(
@@ -127,7 +127,7 @@ async def count_by_minute(
     )
 
 
-async def read_overdue_slices(database: Database, limit: int) -> tuple[DueSlice, ...]:
+async def read_overdue_slices(database: Database, limit: int) -> tuple[SliceWithOrder, ...]:
     """Read up to `limit` overdue slices, the longest due first, of the 200 orders due first.
 
     Raises:
@@ -135,7 +135,7 @@ async def read_overdue_slices(database: Database, limit: int) -> tuple[DueSlice,
     """
     parameters = {"overdue_seconds": OVERDUE_SECONDS, "rows": limit}
     rows = await _read(database, SELECT_OVERDUE_SLICES, parameters)
-    return tuple(DueSlice(*row) for row in rows)
+    return tuple(SliceWithOrder(*row) for row in rows)
 
 
 async def _read(database: Database, statement: Any, parameters: dict[str, Any]) -> list[Any]:  # noqa: ANN401 - a LiteralString

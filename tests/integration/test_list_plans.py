@@ -23,7 +23,7 @@ from pulse.projections.due_slices import (
     COUNT_SLICES_BY_MINUTE,
     MAX_COUNTED,
     SELECT_OVERDUE_SLICES,
-    SELECT_SLICES_TO_RELEASE,
+    SELECT_SLICES_WITH_ORDERS,
 )
 from pulse.projections.lists import (
     MAX_EXAMINED,
@@ -348,7 +348,7 @@ def test_a_page_of_slices_to_release_reads_a_page(
 ) -> None:
     for after in (None, SliceCursorKey(NOON, 20_000)):
         parameters = slices_parameters(SliceQuery(limit=50, scheduled_from=NOON, after=after))
-        nodes = explain_analyze(connection, mode, SELECT_SLICES_TO_RELEASE, parameters)
+        nodes = explain_analyze(connection, mode, SELECT_SLICES_WITH_ORDERS, parameters)
         assert_costs(nodes, 51)
 
 

@@ -88,7 +88,7 @@ async def test_a_deploy_applies_the_revisions_before_it_and_the_others_wait(
     assert value(conninfo, LAST) == HEAD + 1
     applied = await Migrations(later.all).current(conninfo, PostgresLimits())
     assert Migrations(later.all).fault(applied) is None
-    assert [one.name for one in Migrations(later.all).waiting(applied)] == ["drop_note"]
+    assert [one.name for one in Migrations(later.all).pending(applied)] == ["drop_note"]
     assert Migrations(REVISIONS).fault(applied) is None, "the released code runs on it"
 
 

@@ -26,7 +26,7 @@ from pulse.http.asgi import caller_in
 from pulse.http.errors import CURSOR_EXPECTED, BadRequest, beyond_log
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
-from pulse.projections.due_slices import DuePage
+from pulse.projections.due_slices import SliceWithOrderPage
 from pulse.projections.lists import (
     MAX_EXAMINED,
     MAX_ORDERS_PER_PAGE,
@@ -294,7 +294,7 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
 def next_slice_cursor_of(
     begin: datetime | None,
     end: datetime | None,
-    page: QueueSlicePage | DuePage,
+    page: QueueSlicePage | SliceWithOrderPage,
     *,
     may_be_older: bool,
 ) -> str | None:

@@ -23,7 +23,7 @@ from pulse.http.console.own_writes import read_list
 from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
-from pulse.projections.due_slices import MAX_COUNTED, DuePage, DueSlice
+from pulse.projections.due_slices import MAX_COUNTED, SliceWithOrder, SliceWithOrderPage
 from pulse.projections.lists import MAX_SLICES_PER_PAGE
 from pulse.rfc3339 import format_time
 
@@ -44,7 +44,7 @@ class DueParameters(SliceParameters, frozen=True):
 class SliceRow(NamedTuple):
     """A slice, and what halts it."""
 
-    slice: DueSlice
+    slice: SliceWithOrder
     halted_by: str | None
 
 
@@ -104,7 +104,7 @@ def _period(begin: datetime, end: datetime) -> str:
     return f"from {utc(begin)} to {utc(end)}"
 
 
-def _row(slice_: DueSlice, in_force: tuple[Halt, ...]) -> SliceRow:
+def _row(slice_: SliceWithOrder, in_force: tuple[Halt, ...]) -> SliceRow:
     halt = halt_of(slice_, in_force)
     halted_by = None if halt is None else f"{target_text(halt.target)}: {halt.reason}"
     return SliceRow(slice_, halted_by)
@@ -117,7 +117,7 @@ def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
 
 
 def _next_page(
-    found: DuePage,
+    found: SliceWithOrderPage,
     parameters: DueParameters,
     begin: datetime,
     end: datetime,
