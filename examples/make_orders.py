@@ -53,7 +53,7 @@ BSE: Final = {
     "500470": "tat",  # Tata Steel
     "532555": "ntp",  # NTPC
 }
-"""Codes of BSE, each with the short name that is in its keys."""
+"""Codes of BSE, each with the short name that is in the keys of its orders."""
 
 EXPENSIVE: Final = frozenset({"NSE:MRF", "NSE:PAGEIND", "NSE:BOSCHLTD", "NSE:SHREECEM"})
 """Shares that cost tens of thousands of rupees each. Orders of them are a thousandth as large."""
@@ -113,7 +113,7 @@ class Choices:
 
 
 def orders() -> Iterator[dict[str, Any]]:
-    """The orders, in the order of the file."""
+    """The order requests, in the sequence of the file."""
     choices = Choices(20261123)
     instruments = (
         *((f"NSE:{symbol}", _short_name(symbol)) for symbol in NSE),
