@@ -121,20 +121,28 @@ class Loop:
         self._failure = ""
         self._failing_since: float | None = None
         self._step_began_at: float | None = None
+        self._clock: Callable[[], float] | None = None
 
     @property
     def fault(self) -> str | None:
-        """Why this loop makes no progress: a step hangs, or all steps fail. None otherwise."""
-        now = asyncio.get_running_loop().time()
-        if self._step_began_at is not None and now - self._step_began_at > MAX_STEP_SECONDS:
-            return f"the {self.name} loop has hung for {now - self._step_began_at:.0f} s"
-        if self._failing_since is not None and now - self._failing_since > MAX_FAILING_SECONDS:
-            failing_seconds = now - self._failing_since
-            return f"the {self.name} loop has failed for {failing_seconds:.0f} s: {self._failure}"
+        """Why this loop makes no progress: a step hangs, or all steps fail. None otherwise.
+
+        Another thread may read it.
+        """
+        if self._clock is None:
+            return None
+        now, began_at, failing_since = self._clock(), self._step_began_at, self._failing_since
+        if began_at is not None and now - began_at > MAX_STEP_SECONDS:
+            return f"the {self.name} loop has hung for {now - began_at:.0f} s"
+        if failing_since is not None and now - failing_since > MAX_FAILING_SECONDS:
+            return (
+                f"the {self.name} loop has failed for {now - failing_since:.0f} s: {self._failure}"
+            )
         return None
 
     async def run(self, faults: FaultLog | None = None) -> None:
         """Run until `stop`. A failed step is reported, and retried with backoff."""
+        self._clock = asyncio.get_running_loop().time
         retry, faults = Retry(_RETRY), faults or FaultLog()
         while not self._stopping:
             try:

@@ -148,6 +148,11 @@ APPEND_QUEUE_EVENTS: Final = _gauge(
     "pulse_append_queue_events",
     "Events whose append has no answer yet, as PULSE_APPEND_QUEUE_EVENTS counts them.",
 )
+PROCESS_NOTICES: Final = _gauge(
+    "pulse_process_notices",
+    "1 while this process has the notice, otherwise 0, and whether the notice needs a person.",
+    *("code", "needs_person"),
+)
 PROJECTED_EVENTS: Final = _counter(
     "pulse_projected_events_total", "Events that this process projected."
 )
@@ -286,7 +291,7 @@ SEAL_LAG_EVENTS: Final = DATABASE_GAUGES.gauge(
 )
 NOTICES: Final = DATABASE_GAUGES.gauge(
     "pulse_notices",
-    "1 for each notice of `pulse status`, and whether it needs a person.",
+    "1 for each notice about the database, and whether it needs a person.",
     *("code", "needs_person"),
 )
 OF_DATABASE: Final = frozenset(metric.name for metric in EVERY_METRIC if metric.of_database)

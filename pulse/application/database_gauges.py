@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 import psycopg
 
 from pulse import metrics
@@ -14,6 +15,7 @@ from pulse.application.notices import (
     read_health_snapshot,
     with_halts,
 )
+from pulse.application.role_rights import read_role_rights
 from pulse.loop import Job
 from pulse.postgres import Database, DatabaseUnavailable, describe
 from pulse.projections.due_orders import count_due_slices
@@ -96,6 +98,8 @@ class DatabaseGauges(Job[bool]):
         snapshot = await read_health_snapshot(connection, self._timeout_seconds)
         due = await count_due_slices(connection)
         pending = await read_pending_counts(connection)
+        rights = await read_role_rights(connection)
+        snapshot = msgspec.structs.replace(snapshot, rights=rights)
         snapshot = await with_halts(snapshot, self._halts)
         await self._count_if_due()
         _set(snapshot, pending, due)

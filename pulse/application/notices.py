@@ -53,16 +53,26 @@ class Notice(msgspec.Struct, frozen=True):
     needs_person: bool
 
 
+class ProcessFaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Why parts of this process cannot do their work; None if they can or it has none.
+
+    `replica` is why lists are not read on the replica. `anchors` names each place where checkpoints
+    cannot be kept.
+    """
+
+    projector: str | None = None
+    replica: str | None = None
+    sealer: SealFault | None = None
+    anchors: Sequence[str] = ()
+
+
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers, read by several queries.
 
     `audit` and `seal` are each None if this role may not read its tables or they are locked.
-    `projector_fault` is why this process cannot continue the projection, None if it can or does not
-    project. `halts` are those in force; `halts_fault` is why they cannot be read. `seal_faults` are
-    notices about the sealer and the anchors of this process.
-    `rights` are those of the role of a process; None for a command, which may use another role.
-    `replica_fault` is why this process does not read lists on its replica, None if it does or has
-    none.
+    `halts` are those in force; `halts_fault` is why they cannot be read. `rights` are those of the
+    role of a process; None for a command, which may use another role. `process` has the faults of
+    the process that read the snapshot.
     """
 
     log: LogState
@@ -70,13 +80,11 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueHealth
     workers: Workers
     audit: AuditState | None
-    projector_fault: str | None = None
     seal: SealHealth | None
-    seal_faults: tuple[Notice, ...] = ()
     halts: tuple[Halt, ...] = ()
     halts_fault: str | None = None
     rights: RoleRights | None = None
-    replica_fault: str | None = None
+    process: ProcessFaults = ProcessFaults()
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
@@ -124,15 +132,6 @@ async def _read_seal(connection: Connection) -> SealHealth | None:
         return None
 
 
-def seal_faults(fault: SealFault | None, anchor_faults: Sequence[str]) -> tuple[Notice, ...]:
-    """The notices about the sealer and the anchors of a process."""
-    notices = [] if fault is None else [Notice(fault.code, fault.message, needs_person=True)]
-    if anchor_faults:
-        message = f"checkpoints are not kept outside the database: {'; '.join(anchor_faults)}"
-        notices.append(Notice("anchors_failing", message, needs_person=True))
-    return tuple(notices)
-
-
 def notices_of(snapshot: HealthSnapshot) -> tuple[Notice, ...]:
     """The notices for this snapshot, the most severe first."""
     return (
@@ -141,8 +140,43 @@ def notices_of(snapshot: HealthSnapshot) -> tuple[Notice, ...]:
         *_audit_notices(snapshot),
         *_projection_notices(snapshot),
         *_order_notices(snapshot),
+        *process_notices(snapshot.process),
         *_seal_notices(snapshot),
     )
+
+
+PROCESS_NOTICES: Final = {
+    "projection_left_to_others": False,
+    "replica_unused": True,
+    "seal_key_unusable": True,
+    "seal_key_differs": True,
+    "seal_diverged": True,
+    "anchors_failing": True,
+}
+"""The codes of `process_notices`, and whether each needs a person."""
+
+
+def process_notices(faults: ProcessFaults) -> Iterator[Notice]:
+    """The notices about one process, which other processes do not know."""
+    messages: dict[str, str] = {}
+    if faults.projector is not None:
+        messages["projection_left_to_others"] = (
+            "this process cannot run the projection, so another process must run it: "
+            f"{faults.projector}"
+        )
+    if faults.replica is not None:
+        messages["replica_unused"] = (
+            "lists are read on the primary, since the replica cannot be used: "
+            f"{faults.replica}; check the server of PULSE_READ_DATABASE_URL"
+        )
+    if faults.sealer is not None:
+        messages[faults.sealer.code] = faults.sealer.message
+    if faults.anchors:
+        messages["anchors_failing"] = (
+            f"checkpoints are not kept outside the database: {'; '.join(faults.anchors)}"
+        )
+    for code, message in messages.items():
+        yield Notice(code, message, needs_person=PROCESS_NOTICES[code])
 
 
 def sequence_below_position(log: LogState, position: int) -> str | None:
@@ -245,21 +279,9 @@ def _projection_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             "is running (`pulse up`), and read its log"
         )
         yield Notice("projection_behind", message, needs_person=True)
-    if snapshot.projector_fault is not None:
-        message = (
-            "this process cannot run the projection, so another process must run it: "
-            f"{snapshot.projector_fault}"
-        )
-        yield Notice("projection_left_to_others", message, needs_person=False)
     if lag.parked_orders:
         message = f"{_orders(lag.parked_orders)} parked: `pulse projections status` says why"
         yield Notice("orders_parked", message, needs_person=True)
-    if snapshot.replica_fault is not None:
-        message = (
-            "lists are read on the primary, since the replica cannot be used: "
-            f"{snapshot.replica_fault}; check the server of PULSE_READ_DATABASE_URL"
-        )
-        yield Notice("replica_unused", message, needs_person=True)
 
 
 def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
@@ -357,7 +379,6 @@ def _halt_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
 
 
 def _seal_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
-    yield from snapshot.seal_faults
     seal = snapshot.seal
     if seal is None:
         message = (
@@ -367,7 +388,8 @@ def _seal_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         yield Notice("seal_unreadable", message, needs_person=False)
         return
     if seal.verifier_key is None:
-        if not any(fault.code == "seal_key_unusable" for fault in snapshot.seal_faults):
+        sealer = snapshot.process.sealer
+        if sealer is None or sealer.code != "seal_key_unusable":
             message = (
                 "the log is not sealed, so a change to it can go unnoticed: make a key with `pulse "
                 "key new` and set PULSE_SEAL_KEY"

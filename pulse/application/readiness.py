@@ -10,6 +10,7 @@ from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
     HealthSnapshot,
     Notice,
+    ProcessFaults,
     next_id_taken,
     notices_of,
     read_health_snapshot,
@@ -44,10 +45,9 @@ class Readiness:
     installation is a notice: taking this process out of service would not help.
 
     Each callable returns why a part of the process cannot work, or None if it can. `schema` checks
-    the revisions of the database; `append` may probe for up to 2 s; a fault of `projector` does not
-    fail a check while another process projects; `others` are further checks by name. `seal_faults`
-    returns notices about the sealer and the anchors of this process. `replica` returns why lists
-    are not read on the replica.
+    the revisions of the database; `append` may probe for up to 2 s; `others` are further checks by
+    name. The faults of `process` are notices; that of the projector fails a check only if no other
+    process projects.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of the process, wired once
@@ -56,22 +56,18 @@ class Readiness:
         *,
         schema: Callable[[Sequence[AppliedRevision]], str | None],
         append: Callable[[], Awaitable[str | None]],
-        projector: Callable[[], str | None],
         others: Callable[[], Mapping[str, str | None]],
         halts: ReleaseHalts,
-        seal_faults: Callable[[], tuple[Notice, ...]],
+        process: Callable[[], ProcessFaults],
         timeout_seconds: float,
-        replica: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
         self._schema = schema
         self._append = append
-        self._projector = projector
         self._others = others
         self._halts = halts
-        self._seal_faults = seal_faults
+        self._process = process
         self._timeout_seconds = timeout_seconds
-        self._replica = replica
         self._checking: asyncio.Task[tuple[ReadinessReport, HealthSnapshot | None]] | None = None
 
     async def check(self) -> ReadinessReport:
@@ -131,10 +127,8 @@ class Readiness:
         rights = await self._database.read(read_role_rights)
         snapshot = msgspec.structs.replace(
             snapshot,
-            projector_fault=self._projector(),
-            seal_faults=self._seal_faults(),
             rights=rights,
-            replica_fault=self._replica(),
+            process=self._process(),
         )
         return await with_halts(snapshot, self._halts)
 
@@ -143,7 +137,7 @@ def _projection_fault(snapshot: HealthSnapshot) -> str | None:
     lag = snapshot.lag
     if lag.behind_seconds <= MAX_BEHIND_SECONDS:
         return sequence_below_position(snapshot.log, lag.position)
-    why = f": {snapshot.projector_fault}" if snapshot.projector_fault else ""
+    why = f": {snapshot.process.projector}" if snapshot.process.projector else ""
     return (
         f"the order queue is {lag.behind_seconds:.0f} s behind the log at position {lag.position}, "
         f"more than {MAX_BEHIND_SECONDS:g} s{why}"

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,7 +20,12 @@ from pulse.application.failures import Failures
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.list_reads import ListReads, Replica
-from pulse.application.notices import Notice, NoticeWatch, seal_faults
+from pulse.application.notices import (
+    PROCESS_NOTICES,
+    NoticeWatch,
+    ProcessFaults,
+    process_notices,
+)
 from pulse.application.origin import Origin, system_clock
 from pulse.application.overview import Overview
 from pulse.application.past import Past
@@ -197,12 +203,10 @@ class Node:
             self._database,
             schema=self._gate.fault_at,
             append=self._store.appender.fault,
-            projector=lambda: self._projector.fault or self._projector_loop.fault,
             others=self._other_checks,
             halts=self.halts,
-            seal_faults=self._seal_faults,
+            process=self._faults,
             timeout_seconds=settings.timeout_seconds,
-            replica=lambda: None if self._replica is None else self._replica.fault,
         )
         self.overview = Overview(
             self._database,
@@ -239,13 +243,16 @@ class Node:
                     await starting
 
     def _register_gauges(self) -> None:
-        """Register the gauges of the pool and the append queue."""
+        """Register the gauges of the pool, the append queue and the notices about this process."""
         database, appender = self._database, self._store.appender
         pool = metrics.POOL_CONNECTIONS
         pool.labels("idle").set_function(lambda: database.pool_state.idle)
         pool.labels("in_use").set_function(lambda: database.pool_state.in_use)
         metrics.POOL_WAITING.set_function(lambda: database.pool_state.waiting)
         metrics.APPEND_QUEUE_EVENTS.set_function(lambda: appender.queued_events)
+        for code, needs_person in PROCESS_NOTICES.items():
+            gauge = metrics.PROCESS_NOTICES.labels(code, str(needs_person).lower())
+            gauge.set_function(partial(self._has_notice, code))
 
     def _start_services(self, services: BackgroundServices) -> None:
         notified = _Notified(self._on_log_advance)
@@ -371,12 +378,17 @@ class Node:
             checks["workers"] = "; ".join(filter(None, faults)) or None
         return checks
 
-    def _seal_faults(self) -> tuple[Notice, ...]:
-        """Why this process does not seal the log, or does not keep its checkpoints."""
-        if self._seal is None:
-            return ()
-        sealer, anchors = self._seal
-        return seal_faults(sealer.fault, anchors.faults)
+    def _faults(self) -> ProcessFaults:
+        sealer, anchors = self._seal or (None, None)
+        return ProcessFaults(
+            projector=self._projector.fault or self._projector_loop.fault,
+            replica=None if self._replica is None else self._replica.fault,
+            sealer=None if sealer is None else sealer.fault,
+            anchors=() if anchors is None else anchors.faults,
+        )
+
+    def _has_notice(self, code: str) -> bool:
+        return any(notice.code == code for notice in process_notices(self._faults()))
 
     def _on_advance(self) -> None:
         """After the projection advanced: there may be orders to split and slices to release."""

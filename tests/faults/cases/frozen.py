@@ -28,9 +28,12 @@ _HELD: Final = """
 SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s::text"""
 _LEFT: Final = """
 SELECT (SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s::text),
-       (SELECT count(*) FROM pg_stat_activity
+       (SELECT count(DISTINCT pid) FROM pg_stat_activity JOIN pg_locks USING (pid)
          WHERE application_name LIKE 'pulse:%%:' || %s::text
-           AND xact_start < clock_timestamp() - interval '15 s')"""
+           AND xact_start < clock_timestamp() - interval '15 s'
+           AND granted
+           AND mode IN ('RowShareLock', 'RowExclusiveLock'))"""
+"""Claims, and transactions with locks that block others. A transaction that only reads may stay."""
 
 
 async def run(case_run: CaseRun) -> None:
@@ -126,7 +129,7 @@ class _Injections:
         claims, transactions = (await self._deployment.server.fetch(_LEFT, pid, pid))[0]
         self._case_run.require(
             not claims and not transactions,
-            f"{point}: {claims} claims and {transactions} transactions left"
+            f"{point}: {claims} claims and {transactions} transactions with locks left"
             f" after {_FREE_SECONDS:g} s",
         )
 
@@ -171,8 +174,8 @@ CASE: Final = Case(
     name="frozen",
     promise="A worker is frozen, or cut off with its connections open, for 30 s before, during or "
     "after each statement of append, claim, release and projection, 20 times each: other processes "
-    "append and project within 5 s, its claims are released within 20 s, and its late results are "
-    "refused",
+    "append and project within 5 s, its claims and its locks on rows are released within 20 s, and "
+    "its late results are refused",
     at_least=160,
     short=0,
     run=run,

@@ -12,6 +12,7 @@ from tlog_scales.tlog import Checkpoint as OracleCheckpoint
 from pulse.eventstore import EventStore
 from pulse.evidence.anchors import read_anchors
 from pulse.evidence.key_file import create_key_file
+from pulse.metrics import REGISTRY
 from pulse.settings import Settings
 from tests.support.api import api_settings, serving
 from tests.support.orders import BATCH, fault, order
@@ -109,6 +110,12 @@ async def test_readiness_names_a_key_that_cannot_be_used(settings: Settings) -> 
             return await seal_notices(api) == {"seal_key_unusable": True}
 
         await until(is_noticed, "the key is refused")
+        for code, value in (("seal_key_unusable", 1), ("seal_diverged", 0)):
+            labels = {"code": code, "needs_person": "true"}
+            exported = await asyncio.to_thread(  # as a scrape does
+                REGISTRY.get_sample_value, "pulse_process_notices", labels
+            )
+            assert exported == value
 
 
 async def test_the_last_events_are_sealed_on_stop(
