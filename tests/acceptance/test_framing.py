@@ -72,22 +72,30 @@ def test_a_valid_order_that_offers_an_upgrade_is_placed_and_the_connection_close
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
-@pytest.mark.parametrize(
-    "trailer",
-    [
-        JSON,
-        b"X-Pulse-On-Behalf-Of: https%3A%2F%2Fissuer|alice\r\n",
-        b"Authorization: Bearer x\r\n",
-        b"Content-Length: 1\r\n",
-    ],
-)
-def test_a_trailer_field_is_not_a_header(served: PulseProcess, trailer: bytes) -> None:
-    hidden = order()
-    content = json.dumps(hidden).encode()
+def place_with_trailer(
+    served: PulseProcess, placed: dict[str, Any], headers: bytes, trailer: bytes
+) -> int:
+    """Place an order whose chunked body ends with this trailer; returns the status."""
+    content = json.dumps(placed).encode()
     body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(content), content, trailer)
-    (answer,) = answers(send_raw(served.port, POST + CHUNKED + b"\r\n" + body))
-    assert answer.status in {400, 415}
+    (answer,) = answers(send_raw(served.port, POST + headers + CHUNKED + b"\r\n" + body))
+    return answer.status
+
+
+@pytest.mark.parametrize("trailer", [JSON, b"Content-Length: 1\r\n", b"Host: localhost\r\n"])
+def test_a_trailer_field_about_the_message_is_refused(served: PulseProcess, trailer: bytes) -> None:
+    hidden = order()
+    assert place_with_trailer(served, hidden, b"" if trailer is JSON else JSON, trailer) == 400
     assert not is_stored(served, hidden)
+
+
+def test_a_trailer_field_about_the_caller_is_not_a_header(served: PulseProcess) -> None:
+    field = b"X-Pulse-On-Behalf-Of: https%3A%2F%2Fissuer|alice\r\n"
+    placed = order()
+    assert place_with_trailer(served, placed, JSON + field, b"") == 403
+    assert place_with_trailer(served, placed, JSON, field) == 201
+    order_id = order_id_for(INTERNAL_SCOPE, placed["order_unique_key"])
+    assert served.order(str(order_id))["placed_by"] == "anonymous"
 
 
 AMBIGUOUS = {
