@@ -81,11 +81,11 @@ def signer_index(
 ) -> int | None:
     """The place in a chain of the first key that is the given one; None if the chain lacks it.
 
-    `rotations` are the notes that introduced the keys. A fork changes the name of a key, so the key
-    counts under another name if the chain also has the given name. Without the given name the keys
-    before a fork are missing and the key does not count, except in two cases: the given name is
-    that of a fork, which another restore may have undone; or a rotation introduced the key under
-    the origin of a fork.
+    `rotations` are the notes that introduced the keys. A fork changes the name of a key. So a key
+    with the given public part and another name is the given one in three cases: the chain also has
+    the key under the given name; the given name is that of a fork, which another restore may have
+    undone; or a rotation introduced the key under the origin of a fork. In any other case the chain
+    lacks the keys before a fork.
 
     Raises:
         NoteInvalid: a note is malformed.

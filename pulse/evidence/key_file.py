@@ -36,8 +36,9 @@ def read_key_file(file: Path) -> SigningKey:
         os.close(descriptor)
     if found.st_uid not in {os.geteuid(), 0} or found.st_mode & _forbidden(found):
         raise KeyFileUnusable(
-            f"the seal's key {file} is accessible to other users: `chmod 600` it if none of them "
-            "has read it, otherwise create a new one with `pulse key new`"
+            f"the seal's key {file} is accessible to other users: make this user its owner and "
+            "`chmod 600` it; if another user has read it, also replace the key with "
+            "`pulse key new` and `pulse key rotate`"
         )
     try:
         return SigningKey.parse(text.decode("utf-8", "replace"))

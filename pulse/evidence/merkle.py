@@ -51,7 +51,7 @@ class Frontier(msgspec.Struct, frozen=True):
             ValueError: they do not belong to a tree of this size.
         """
         if len(stored) != HASH_BYTES * size.bit_count():
-            raise ValueError(f"a tree of {size} leaves has another number of subtrees")
+            raise ValueError(f"{len(stored)} bytes are not the hashes of a tree of {size} leaves")
         return cls(size, tuple(_split(stored)))
 
     @property

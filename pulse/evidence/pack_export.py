@@ -36,7 +36,7 @@ from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
 from pulse.projections.queue_history import QueueHistory
 
 _CLOCK_MARGIN: Final = timedelta(minutes=2)
-"""Offsets are recorded each minute, after they were measured."""
+"""A row has the offsets that were measured in about the minute before it was written."""
 
 _FOLLOWING_SECONDS: Final = 3.0
 
@@ -46,8 +46,8 @@ ClockReader = Callable[[Connection, datetime, datetime], AsyncIterator[ClockOffs
 class ExportedPack(msgspec.Struct, frozen=True):
     """The content of an exported pack. `findings` is the number of findings about its events.
 
-    `is_whole` is whether an entry after the period proves that it has no more events; None for an
-    order.
+    `is_whole` is whether an entry after the period proves that the period has no more events; None
+    for an order.
     """
 
     selection: Selection

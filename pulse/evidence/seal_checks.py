@@ -336,7 +336,7 @@ class _SealCheck:
         if was is None or now is None:
             fields = msgspec.json.decode(was or now or b"", type=dict[str, Any])
         if was is None:
-            detail = "the log has an event here that was not in it when it was sealed"
+            detail = "the event was not in the log when this part of the log was sealed"
             self._add_finding("INSERTED", detail, position, fields["order_id"])
         elif now is None:
             self._missing.append(fields)

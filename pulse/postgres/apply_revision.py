@@ -114,7 +114,7 @@ class RevisionRun(msgspec.Struct, frozen=True):
         ):
             parts += [
                 "",
-                "-- Sets owner and rights of those new objects that exist",
+                "-- Sets the owner and the rights of the new objects that were created so far",
                 "CREATE PROCEDURE pg_temp.set_rights() LANGUAGE plpgsql AS $pulse$ BEGIN",
                 *rights,
                 "END $pulse$;",

@@ -264,8 +264,8 @@ async def _read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
         role = sql.Identifier(connection.info.user).as_string(connection)
         raise SchemaNotCurrent(
             f"role {connection.info.user} has no rights on Pulse's tables "
-            f"({error.diag.message_primary}): GRANT pulse_runtime TO {role}, or the runtime role "
-            "of this database if it has another name; `pulse migrate --roles` creates it"
+            f"({error.diag.message_primary}): GRANT pulse_runtime TO {role} (use the name of the "
+            "runtime role, if it has another one here); `pulse migrate --roles` creates that role"
         ) from error
 
 

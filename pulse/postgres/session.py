@@ -41,7 +41,7 @@ _EXPECTED: Final = {
     "transaction_isolation": "read committed",
     "session_replication_role": "origin",
 }
-"""Settings that Pulse verifies but does not set: another value was set on purpose."""
+"""Settings that Pulse verifies but does not set: an operator set any other value on purpose."""
 _READ_ONLY: Final = ("default_transaction_read_only", "transaction_read_only")
 _FACTS: Final = (
     *("server_version_num", "server_version", "server_encoding"),

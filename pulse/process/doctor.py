@@ -205,7 +205,7 @@ def _max_connections(settings: Settings, facts: ServerFacts) -> Check:
     if usable < needed:
         return Check("max_connections", "fail", f"{measured}: raise it, or lower PULSE_POOL_SIZE")
     if usable - facts.connections < needed:
-        return Check("max_connections", "warn", f"{measured}: raise it before you start more")
+        return Check("max_connections", "warn", f"{measured}: raise it to start more processes")
     return Check("max_connections", "ok", measured)
 
 

@@ -95,8 +95,9 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, and its connection pools. No I/O until `running`.
 
-    With workers IN_GROUP, the processes that have them project, seal the log and log notices. This
-    process projects only events that were not projected within a second.
+    With workers IN_GROUP, the processes that have them project and seal the log, and write the
+    notices to their log output. This process projects only events that were not projected within a
+    second.
     """
 
     def __init__(

@@ -245,7 +245,7 @@ async def read_schema_state(settings: Settings) -> SchemaState:
 
 
 async def migration_script(settings: Settings, *, after: bool = False) -> str:
-    """The script for psql that does what `migrate_once` would do; empty if there is nothing to do.
+    """The script for psql that applies the revisions; empty if there is nothing to apply.
 
     Raises:
         SchemaNotCurrent: the schema is unknown or too new, or there is no data.

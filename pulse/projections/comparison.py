@@ -115,7 +115,9 @@ class QueueRows(msgspec.Struct, frozen=True):
         )
         for part, table, positions in tables:
             for position in positions:
-                detail = f"{table} has rows with created_position {position}, of no order"
+                detail = (
+                    f"{table} has rows with created_position {position}, where no order was created"
+                )
                 yield None, position, Difference(part, detail)
 
 

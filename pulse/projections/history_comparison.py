@@ -43,7 +43,7 @@ class HistoryComparison:
         for end, recorded_at, *sums in rows:
             begin = end - WINDOW_POSITIONS
             if end % WINDOW_POSITIONS or end <= 0:
-                found.append(f"{_row(end)} is of no window")
+                found.append(f"{_row(end)} is wrong: no window ends there")
             elif begin >= self._compared_to:
                 found += [
                     f"queue_history has no row with until_position {missing}, the log gives one"

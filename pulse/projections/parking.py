@@ -120,7 +120,7 @@ class Parking:
         `changes` are the changes of all the records, if they are already computed.
 
         Raises:
-            AmbiguousError: an event failed and may not be at fault; all before it are applied.
+            AmbiguousError: an event failed, and the cause is unknown; all before it are applied.
             Exception: the source is ENVIRONMENT; roll the transaction back.
         """
         wanted = [record for record in records if record.originator_id not in self.parked]

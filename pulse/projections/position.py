@@ -31,7 +31,7 @@ async def try_lock_position(connection: Connection) -> tuple[int, bool] | None:
 
 
 async def lock_position(connection: Connection) -> int:
-    """Lock the position until the transaction ends, waiting for another holder. Returns it."""
+    """Lock the position until the transaction ends, and return it. Waits while it is locked."""
     rows = await fetch(connection, _LOCK_POSITION, (PROJECTION_NAME,))
     return rows[0][0] if rows else 0
 

@@ -53,8 +53,8 @@ class Projector(Job[Projected | Busy]):
     position. So each event is applied exactly once, even if processes are killed. An event that
     cannot be applied parks its order. At an event that needs newer code the projector stops and
     sets `fault`; a process with newer code continues. `on_advance` is called after a step, if the
-    position has changed, also by another process. `busy_seconds` is the pause
-    while another process projects.
+    position has changed, also by another process. `busy_seconds` is the pause while another process
+    projects.
     """
 
     name = "projector"

@@ -287,7 +287,7 @@ class QueueWriter:
             if missing := len(changes.outcomes) - len(updated):
                 raise HistoryBroken(
                     f"{missing} outcomes belong to orders that are not pending, or release "
-                    "slices of orders without release"
+                    "slices of orders whose release is off"
                 )
             positions.update((order_id, position) for order_id, position, _ in updated)
             due += [position for _, position, releases in updated if releases]

@@ -185,7 +185,7 @@ class Rebuild:
             if unfilled := [str(row[0]) for row in rows]:
                 raise RebuildBlocked(
                     f"the queue has columns that this code does not fill ({', '.join(unfilled)}): "
-                    "drop them, or rebuild with the newer code that has them"
+                    "rebuild with the newer release that has them, or drop them if none has"
                 )
             yield connection
 

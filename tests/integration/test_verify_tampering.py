@@ -656,8 +656,10 @@ def test_rows_of_no_order_are_found_by_table_and_position(conninfo: str) -> None
         )
         connection.execute("INSERT INTO due_orders VALUES (4, now())")
     ended = run_pulse("verify", conninfo=conninfo)
-    assert "scheduled_slices has rows with created_position 3, of no order" in ended.out
-    assert "due_orders has rows with created_position 4, of no order" in ended.out
+    assert (
+        "scheduled_slices has rows with created_position 3, where no order was created" in ended.out
+    )
+    assert "due_orders has rows with created_position 4, where no order was created" in ended.out
 
 
 SUMMED_EVENTS: Final = 3_200
@@ -727,12 +729,12 @@ INSERT_ROW: Final = "INSERT INTO queue_history VALUES ({}, now(), 1, 0, 0, 0, 7,
         ),
         (
             "UPDATE queue_history SET until_position = 1000 WHERE until_position = 1024",
-            f"{A_ROW} 1000 is of no window",
+            f"{A_ROW} 1000 is wrong: no window ends there",
         ),
         (INSERT_ROW.format(4096), f"{A_ROW} 4096 is of a window that is not projected"),
         (INSERT_ROW.format(2**40), f"{A_ROW} {2**40} is of a window that is not projected"),
-        (INSERT_ROW.format(0), f"{A_ROW} 0 is of no window"),
-        (INSERT_ROW.format(-1024), f"{A_ROW} -1024 is of no window"),
+        (INSERT_ROW.format(0), f"{A_ROW} 0 is wrong: no window ends there"),
+        (INSERT_ROW.format(-1024), f"{A_ROW} -1024 is wrong: no window ends there"),
     ],
     ids=str,
 )

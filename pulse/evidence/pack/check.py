@@ -195,7 +195,7 @@ class PackCheck:
                 if name == MANIFEST or is_content(name) != has_content:
                     self._add_finding(f"{manifest} must not have {name}")
             if list(hashes) != [name for name in names if name in hashes]:
-                self._add_finding(f"{manifest} does not have the order of the members")
+                self._add_finding(f"{manifest} does not list the members in their order")
         if self.report.findings:
             return False
         self.report.content_hash = archive.sha256(CONTENT)

@@ -76,7 +76,7 @@ class GroupDirectory:
         )
 
     def remove(self) -> None:
-        """Remove the directory, unless its path now has another one."""
+        """Remove the directory, unless another directory is now at its path."""
         if self._exists():
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._descriptor)

@@ -1,5 +1,5 @@
--- Lock the projection's position until the transaction ends, waiting for another holder, and return
--- it.
+-- Lock the projection's position until the transaction ends, and return it. Waits while another
+-- process holds the lock.
 SELECT notification_id
   FROM notification_tracking
  WHERE application_name = %b

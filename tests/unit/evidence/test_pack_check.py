@@ -280,7 +280,7 @@ def test_only_the_bytes_that_pulse_writes_are_accepted(members: dict[str, bytes]
         turned = b"".join(reversed(members[name].splitlines(keepends=True)))
         forged = members_of(rehashed(members | {name: turned}))
         found = [f.detail for f in faults(check(pack_of(forged | {name: turned})))]
-        assert f"{name} does not have the order of the members" in found
+        assert f"{name} does not list the members in their order" in found
 
 
 def test_a_time_without_a_zone_is_refused(members: dict[str, bytes]) -> None:
