@@ -40,9 +40,9 @@ _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 class Exchange:
     """Wraps the ASGI `receive` and `send` of one request.
 
-    The request's body must be complete in time. The request is admitted once it is, before the
-    application receives the last part. HEAD is processed as GET, and the response has no body. A
-    response that is sent before a large body is complete closes the connection. So does the
+    The request's body must be complete in time. The request is admitted when its body is complete,
+    before the application receives the last part. HEAD is processed as GET, and the response has no
+    body. A response that is sent before a large body is complete closes the connection. So does the
     response to a request with an Upgrade header, so that no later byte is read as another protocol.
     """
 

@@ -1,8 +1,8 @@
 """The two hot paths, placing one order and reading one, bypass Litestar.
 
-Litestar's routing, request and response objects cost twice as much as Pulse's own work up to
-storing an order (docs/explanation/performance.md). The same two calls are also Litestar handlers:
-for other spellings of their paths, for other methods, and for the OpenAPI document.
+Litestar's routing, request and response objects cost twice as much as all of Pulse's own processing
+before an order is stored (docs/explanation/performance.md). The same two calls are also Litestar
+handlers: for other spellings of their paths, for other methods, and for the OpenAPI document.
 """
 
 import re
@@ -96,7 +96,7 @@ class HotPaths:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             path, method = scope["path"], scope["method"]
             answer: object
-            if scope["query_string"]:  # Litestar reads the past, or refuses the query
+            if scope["query_string"]:  # a read as of the past, or an invalid query
                 await framework(scope, receive, send)
                 return
             if method == "POST" and path == self._path:

@@ -195,7 +195,7 @@ class Root:
 
         The server's scope is not changed, since its access log reads it. The headers are copied
         because a parser may append the trailer fields of a chunked body to its own list. The copy
-        has an empty root path: Litestar would remove it anywhere in a path.
+        has an empty root path: Litestar would remove a root path wherever a path contains it.
         """
         path: str = server_scope["path"]
         raw_path: bytes = server_scope.get("raw_path") or path.encode()

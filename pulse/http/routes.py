@@ -9,7 +9,7 @@ from litestar import Litestar
 from pulse.http.asgi import ASGIApp, Receive, Scope, Send
 
 UNMATCHED: Final = "unmatched"
-"""The route of every path that no template matches, so that callers cannot add label values."""
+"""The route of every path that no template matches: a caller must not create metric series."""
 
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 _ORDER_ID: Final = "order_id"

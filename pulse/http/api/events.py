@@ -79,8 +79,8 @@ To read the whole log in pages, start with `after=0` and send each page's `next_
 now, where `next_after` equals the `after` that was sent: poll again from there.
 
 Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; both need an offset
-and are compared with the latest `recorded_at` up to each event. So they give a part of the log
-without gaps, even if the database's clock was set back.
+and are compared with the latest `recorded_at` among each event and all events before it. So they
+give a part of the log without gaps, even if the database's clock was set back.
 
 **An empty page is not the end**: with `type` one call scans at most {MAX_SCANNED:,} events, so a
 page may have few events of that type or none, and `next_after` still advances.
@@ -92,11 +92,11 @@ not that of earlier pages: stop. To receive events as they are committed, read
 `GET /internal/events/stream`.
 
 **The whole log in one response**: with `Accept: {NDJSON}` the same event objects, one a line; with
-`Accept: {CSV}` one event a row; with `rows=slices` too, one slice a row with its state and times.
-Both stream from `after` to the end of the log as it is at the request, or to the last event before
-`recorded_before`. `{END_POSITION}` has the position of that end, `{LOG_ID}` the `log_id`. With
-`Accept-Encoding: gzip` they are compressed. A response that ends without the end of its body is
-incomplete: to continue, send the position of its last whole line as `after`. With `rows=slices`,
+`Accept: {CSV}` one event a row, or with `rows=slices` one slice a row with its state and times.
+Both formats stream from `after` to the end of the log as it is at the request, or to the last event
+before `recorded_before`. `{END_POSITION}` has the position of that end, `{LOG_ID}` the `log_id`.
+With `Accept-Encoding: gzip` they are compressed. A response that ends without the end of its body
+is incomplete: to continue, send the position of its last whole line as `after`. With `rows=slices`,
 delete all rows of the last order, and send its `created_position` minus 1. An export counts as a
 stream: a process has at most PULSE_MAX_STREAMS; one more is 503. An `Accept` that allows none of
 {", ".join(OFFERED)} is 406 `NOT_ACCEPTABLE`.

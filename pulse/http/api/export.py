@@ -154,6 +154,6 @@ def format_of(accept: Sequence[str], rows: Rows) -> LogFormat | None:
         )
     if rows == "slices":
         if kind != CSV:
-            raise parameter_error("rows", "is slices, which only CSV has", f"Accept: {CSV}")
+            raise parameter_error("rows", "is slices, which only CSV offers", f"Accept: {CSV}")
         return "csv-slices"
     return {JSON: None, NDJSON: "ndjson", CSV: "csv"}[kind]

@@ -213,7 +213,8 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
 def next_cursor_of(query: OrderQuery, page: QueuePage, *, may_be_older: bool) -> str | None:
     """The cursor of the page after this one of the query; None if there is none.
 
-    With `may_be_older` the next page may be read from an older state; the cursor prevents that.
+    With `may_be_older` a later read may see an older state, so the cursor has the position that the
+    next page must reflect.
     """
     if page.next_before is None or page.log_id is None:
         return None
@@ -311,9 +312,10 @@ def next_slice_cursor_of(
 _NOT_OLDER: Final = f"""
 A list may be read on a replica of the database, so it may lack what was just written. To see a
 write, send the `X-Pulse-Position` of its response as `min_position`: the page reflects the log at
-least up to that position. The call waits up to {MAX_WAIT_SECONDS:g} s for it; then it is 503, and
-`details.position` is the position that the list reflects. A `min_position` beyond the end of the
-log is 400 `POSITION_BEYOND_LOG`. A page is never older than the page that returned its cursor.
+least up to that position. The call waits up to {MAX_WAIT_SECONDS:g} s for that position. After that
+the answer is 503, and `details.position` is the position that the list reflects. A `min_position`
+beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A page is never older than the page that
+returned its cursor.
 """.strip()
 
 

@@ -23,7 +23,7 @@ from pulse.http.rights import needs
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """The result of one order of a batch, as its own POST would have had it."""
+    """The result of one order of a batch: the status and body of the answer to its own POST."""
 
     status: Annotated[int, msgspec.Meta(ge=200, le=503)]
     body: Annotated[
@@ -64,7 +64,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="Each order's own status and answer.",
     )
     async def place_orders(request: Request[Any, Any, Any]) -> BatchResults:
-        """Each order is accepted or refused on its own, as its own POST would be.
+        """Each order is accepted or refused on its own, as if it had been sent in its own POST.
 
         `results` holds the status and body of each, in the order of the request. The whole call is
         400 if the body is not an array of 1 to 1,000 elements. Retry after a timeout or 503 with

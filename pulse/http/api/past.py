@@ -93,7 +93,8 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         With `version`, `position` or `at` the response is the order as of then, computed from its
         events. `as_of` has the position of the last event that is included, and the time. The
         order is never IN_PROGRESS, because claims are not events. `at` is compared with the latest
-        `recorded_at` up to each event, so an event is never included without the events before it.
+        `recorded_at` among each event and all events before it, so an event is never included
+        without the events before it.
         Before its creation the order is 404 `ORDER_NOT_FOUND`; a position beyond the end of the log
         is 400 `POSITION_BEYOND_LOG`. For a time within the last seconds an event may still be
         added: send `as_of.position` as `position` to get exactly the same response again.

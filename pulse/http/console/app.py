@@ -125,7 +125,7 @@ def _static_route() -> HTTPRouteHandler:
 class RootPage:
     """The application at `/`, next to the other mounts: it redirects browsers to the console.
 
-    Every request but a GET of `/` that accepts HTML is not found.
+    It answers 404 to every request except a GET of `/` that accepts HTML.
     """
 
     def routes_below(self, prefix: str) -> Routes:

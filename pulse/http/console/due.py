@@ -42,10 +42,10 @@ class DueParameters(SliceParameters, frozen=True):
 
 
 class SliceRow(NamedTuple):
-    """A slice, and what halts it."""
+    """A slice, and the target and reason of the halt that covers it."""
 
     slice: SliceWithOrder
-    halted_by: str | None
+    halt: str | None
 
 
 def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
@@ -106,8 +106,8 @@ def _period(begin: datetime, end: datetime) -> str:
 
 def _row(slice_: SliceWithOrder, in_force: tuple[Halt, ...]) -> SliceRow:
     halt = halt_of(slice_, in_force)
-    halted_by = None if halt is None else f"{target_text(halt.target)}: {halt.reason}"
-    return SliceRow(slice_, halted_by)
+    text = None if halt is None else f"{target_text(halt.target)}: {halt.reason}"
+    return SliceRow(slice_, text)
 
 
 def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:

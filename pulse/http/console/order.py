@@ -67,7 +67,7 @@ _NEWER: Final = (
     "This order was written by newer code than this process runs. Its events are below, as they "
     "are stored; a process with the newer code shows the order."
 )
-_NOT_READABLE: Final = "its events cannot be read"
+_NOT_READABLE: Final = "the events of this order cannot be read"
 _PARKED: Final = (
     "This order is parked: its event at position {position:,} could not be applied, so Pulse "
     "neither splits nor releases it. The operator of Pulse sees the reason with `pulse projections "

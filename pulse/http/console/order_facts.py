@@ -283,5 +283,5 @@ def reason_not_recorded(entries: Sequence[LogEntry], reason: str | None) -> str 
     recorded = "without a reason" if event.reason is None else f"with the reason: {event.reason}"
     return (
         f"this order was already cancelled by {event.cancelled_by}, {utc(event.timestamp)}; "
-        f"this reason was not recorded. It was cancelled {recorded}"
+        f"the new reason was not recorded. The order was cancelled {recorded}"
     )

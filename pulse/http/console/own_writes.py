@@ -1,6 +1,6 @@
 """Read-your-writes for the lists of the console, although a replica may lack the last write.
 
-A cookie has the position of the last write for longer than a replica that is read may be behind.
+A cookie has the position of the last write. The cookie lasts longer than a replica may lag.
 """
 
 from collections.abc import Awaitable, Callable

@@ -301,7 +301,7 @@ def utc_milliseconds(time: datetime) -> str:
 
 
 def utc_minute(time: datetime) -> str:
-    """The minute of a time within a day, in UTC."""
+    """The hour and minute of a time, in UTC."""
     return f"{time.astimezone(UTC):%H:%M} UTC"
 
 

@@ -2,7 +2,7 @@
 
 A person signs in with a service token. The session cookie has the name of the service, an expiry
 and a nonce, with a message authentication code whose key derives from that token. So every process
-with the same tokens accepts it without a table, it ends when the token is removed from
+with the same tokens accepts it without a table, the session ends when the token is removed from
 PULSE_SERVICE_TOKENS, and the rights are those that the service has now. A single session
 cannot be revoked: signing out only deletes the cookie.
 
@@ -62,7 +62,7 @@ class CrossSiteNavigation(PulseError):
 class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
     """The session of a request. `service` is None before sign-in.
 
-    `by_cookie` is whether the service was proved by the cookie, so that signing out ends it.
+    `by_cookie` is whether the cookie proved the service: only such a session can be signed out.
     `needs_csrf_token` is false if it was proved by a header that no other site can send.
     """
 
@@ -162,7 +162,7 @@ def cookie_header(
 ) -> tuple[bytes, bytes]:
     """The header that sets a cookie, by default that of the session.
 
-    Without `max_age_seconds` it lasts until the browser ends.
+    Without `max_age_seconds` the cookie lasts until the browser is closed.
     """
     age = "" if max_age_seconds is None else f"; Max-Age={max_age_seconds}"
     secure = "; Secure" if is_over_https(scope) else ""

@@ -37,9 +37,9 @@ The public API of Pulse: authenticated callers place orders, and read, list and 
 
 Orders need a bearer token: a JWT with the scope `orders:write` to place and cancel, `orders:read`
 to read.
-Keys and orders belong to the token's issuer and subject. Another caller's order is 404, like one
-that does not exist. Each process limits the rate of each caller's requests; a request beyond the
-limit is 429 with `Retry-After`.
+Orders and their idempotency keys belong to the token's issuer and subject. Another caller's order
+is 404, like one that does not exist. Each process limits the rate of each caller's requests; a
+request beyond the limit is 429 with `Retry-After`.
 """
 _TAGS: Final = {
     "orders": "Placing orders, and reading, listing and cancelling one's own.",

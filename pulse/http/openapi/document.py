@@ -38,7 +38,7 @@ class OperationDescription(msgspec.Struct, frozen=True, kw_only=True):
     `security` overrides that of the whole document. `body` is the schema of the request body, which
     is required unless `body_is_optional`. `other_statuses` describes further statuses of the
     answer. `example` replaces the example answer in `texts.json`. `withheld` are fields of that
-    example that this operation does not answer. `note` is a paragraph after the handler's
+    example that this operation does not return. `note` is a paragraph after the handler's
     description. `headers` describes request headers that only this operation has. `answer_headers`
     names headers of the answer, which `texts.json` describes. `other_media_types` are further media
     types of the answer; `texts.json` has an example of each.

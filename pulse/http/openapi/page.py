@@ -72,6 +72,6 @@ def _bytes_of(name: str) -> bytes:
     package = find_spec(_SWAGGER_UI_PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError(
-            f"{_SWAGGER_UI_PACKAGE} is not installed, which contains Swagger UI"
+            f"the package {_SWAGGER_UI_PACKAGE}, which contains Swagger UI, is not installed"
         )
     return Path(package.submodule_search_locations[0], _SWAGGER_UI_FILES[name]).read_bytes()

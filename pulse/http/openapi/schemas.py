@@ -113,7 +113,7 @@ def schemas_of(
     """The schemas of these structs and of all they are made of, by their names in the document.
 
     `texts` describes fields, by the name of the schema. `event_fields` names the fields of an
-    event's data that are answered, by type; None: all are.
+    event's data that are returned, by type; None: all are.
     """
     generated = _generated(structs)
     for name, schema in generated.items():
