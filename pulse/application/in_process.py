@@ -110,7 +110,7 @@ class InProcessOrders:
 
     `clock` gives the time of each order; if it raises ClockOff the order is refused.
     `require_served` is called before every use case and raises DatabaseUnavailable if this process
-    may not use the database. Commands pass none: they check the schema when they open the database.
+    may not use the database. The CLI passes none: it checks the schema when it opens the database.
     `release_slices` is whether the slices of orders placed here are released at their times.
     `session_policy` applies to orders that name none; `calendar` has the trading sessions that the
     policies other than NONE need. `component` names this part of Pulse in `recorded_by` of the
@@ -443,7 +443,7 @@ class InProcessOrders:
         except OrderNotFound:
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST) from None
         records = await self._store.read_stream(place.order_id)
-        if not records:  # the id of an empty key, which no order has
+        if not records:  # the id is derived from an empty key, so it belongs to no order
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
         return records[0].position
 

@@ -32,7 +32,7 @@ MAX_WAIT_SECONDS: Final = 2.0
 """How long a list waits until the queue reflects the position that its caller names."""
 
 REPLICA_WAIT_SECONDS: Final = 1.0
-"""The part of that time that a list waits for the replica. The rest is for the primary."""
+"""How much of MAX_WAIT_SECONDS a list waits for the replica. The rest is for the primary."""
 
 MAX_REPLICA_BEHIND_SECONDS: Final = 10.0
 """A replica is not read if it lacks what the primary had projected this long ago."""
@@ -239,8 +239,8 @@ class Replica(Job[None]):
     async def _unknown_event(self, seen: _ServerState) -> str | None:
         """Why the replica's log is not a part of the primary's, None if it is.
 
-        The event looked up was the replica's last one a step ago, because a synchronous standby may
-        show an event shortly before the primary does.
+        The event looked up was the replica's last one at the previous comparison, because a
+        synchronous standby may show an event shortly before the primary does.
         """
         mark, self._last_event = self._last_event, seen.log.last
         if mark is None or await self._primary.read(lambda found: has_event(found, mark)):

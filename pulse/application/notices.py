@@ -54,7 +54,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class ProcessFaults(msgspec.Struct, frozen=True, kw_only=True):
-    """Why parts of this process cannot do their work; None if they can or it has none.
+    """Why parts of this process cannot work; None if a part works, or the process lacks it.
 
     `replica` is why lists are not read on the replica. `anchors` names each place where checkpoints
     cannot be kept.
@@ -211,8 +211,8 @@ def _log_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         message = (
             f"the log has an event with id {log.first_beyond}, beyond its sequence at "
             f"{log.last_issued}; it is not projected until the sequence has passed it: "
-            f"{_setval(log, position)} if the event belongs in the log, otherwise let the owner "
-            "of the table delete it"
+            f"{_setval(log, position)} if the event belongs in the log, otherwise the table's "
+            "owner deletes it, with the trigger stored_events_append_only disabled"
         )
         yield Notice("id_beyond_sequence", message, needs_person=True)
     if position > log.end:
@@ -354,7 +354,7 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     elif seconds > MAX_DUE_SECONDS:
         remedy = "read their logs, or accept fewer orders"
         if snapshot.halts:
-            remedy = "slices that a halt covers wait until it is lifted"
+            remedy = "slices that a halt covers are not released, and expire when they are too late"
         message = (
             f"there {'is' if queue.due == 1 else 'are'} {due}, with workers present "
             f"({workers.present}): {remedy}"

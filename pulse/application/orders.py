@@ -63,7 +63,7 @@ class OrderPreview(msgspec.Struct, frozen=True):
 
 
 class PreviewFailed(PulseError):
-    """The schedule of a previewed order breaks a rule, which is a bug. It would be FAILED."""
+    """The schedule of a previewed order breaks a rule, which is a bug. The order would fail."""
 
 
 class EventPage(msgspec.Struct, frozen=True):

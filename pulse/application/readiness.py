@@ -41,7 +41,7 @@ class ReadinessReport(msgspec.Struct, frozen=True):
 class Readiness:
     """The checks behind `/health/ready`.
 
-    A process is not ready only if it cannot do its own work. A problem of another process or of the
+    A process is unready only if it cannot do its own work. A problem of another process or of the
     installation is a notice: taking this process out of service would not help.
 
     Each callable returns why a part of the process cannot work, or None if it can. `schema` checks

@@ -23,8 +23,8 @@ class SealStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The seal now.
 
     `checkpoint` is None if none was signed, or it is malformed. `signature_fault` is why the
-    signature was not verified, None if it is right; `key_origin` is the key that it was verified
-    with. `has_root` is whether the stored tree has the signed root; None without a checkpoint.
+    signature was not verified, None if it is right; `key_origin` is the source of the key.
+    `has_root` is whether the stored tree has the signed root; None without a checkpoint.
     """
 
     health: SealHealth
@@ -118,7 +118,7 @@ def _opened(
         except NoteInvalid as error:
             fault = str(error)
     try:
-        return Checkpoint.parse(split_note(note)[0]), fault or "no key to verify it with"
+        return Checkpoint.parse(split_note(note)[0]), fault or "no key to verify the signature"
     except NoteInvalid as error:
         return None, str(error)
 

@@ -311,7 +311,7 @@ def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFail
 
 
 def _late_message(command: SplitOrder, order: Order) -> str | None:
-    """Why it is too late to split the order, or None. Its slices would be due in one burst."""
+    """Why it is too late to split the order (slices would be due in one burst), or None."""
     since, event = order.created_at, "its creation"
     if order.window_starts_at > since:
         since, event = order.window_starts_at, "the start of its window"

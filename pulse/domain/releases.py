@@ -27,7 +27,7 @@ CATCH_UP_SECONDS is shorter, that is the minimum.
 """
 
 CATCH_UP_SECONDS: Final = 0.1
-"""A slice may follow a late one this much closer than planned, so that delays do not add up."""
+"""A slice may follow a late one closer than planned, by this much or more: delays do not add up."""
 
 RELEASE_TOO_LATE: Final = "RELEASE_TOO_LATE"
 

@@ -114,7 +114,7 @@ def times_increase_in_window(terms: SplitTerms, slices: Sequence[Slice]) -> Iter
     offsets, duration = _offsets(terms, slices), terms.duration_microseconds
     for i, offset in enumerate(offsets):
         if not 0 <= offset <= duration:
-            yield f"slice {i + 1} is at {offset} us of {duration}"
+            yield f"slice {i + 1} is at {offset} us, outside the window of {duration} us"
         if i and offset <= offsets[i - 1]:
             yield f"slice {i + 1} is at {offset} us, slice {i} at {offsets[i - 1]} us"
 

@@ -197,8 +197,8 @@ def _closed(window: _RequestedWindow, problem: str) -> MarketClosed:
 
 def _sessions_too_short(window: _RequestedWindow) -> str:
     return (
-        f"the trading sessions of {window.instrument} in the {MAX_LOOK_AHEAD.days} days from "
-        f"{_text(window.starts_at)} on are too short"
+        f"{window.instrument} has too little trading time in the {MAX_LOOK_AHEAD.days} days from "
+        f"{_text(window.starts_at)}"
     )
 
 

@@ -204,7 +204,7 @@ async def append_nothing(fetch: Fetch) -> None:
         )
     if not may_confirm:
         raise psycopg.errors.InsufficientPrivilege(
-            f"role {role} may not write messages to the WAL, which confirm what is stored: "
+            f"role {role} may not write the WAL messages by which Pulse waits for replicas: "
             f"GRANT EXECUTE ON FUNCTION {confirm}"
         )
 

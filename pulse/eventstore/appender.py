@@ -172,7 +172,7 @@ class Appender:
         """Append events of different streams; returns for each its positions or its error.
 
         `conditions` and `spans` have one entry for each event. If a condition does not hold, the
-        error is ConditionFailed. This costs a fraction of as many calls of `append`.
+        error is ConditionFailed. This is much cheaper than calls of `append`.
         """
         none = [None] * len(events)
         appends = [

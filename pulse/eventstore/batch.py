@@ -93,7 +93,7 @@ class PendingAppend:
             self.send_state = SendState.SENT
 
     def mark_not_written(self) -> None:
-        """Record that this statement wrote nothing. One whose reply was lost may have written."""
+        """Record that this statement wrote nothing. An earlier one with a lost reply may have."""
         if self.send_state is SendState.SENT:
             self.send_state = SendState.WAITING
 

@@ -82,8 +82,8 @@ def no_position_gets_more_shares(sample: Sample) -> Iterator[str]:
     """Over many seeds every position's mean quantity is the average."""
     means = [sample.average] * len(sample.quantities)
     for place, z in _outliers(sample.quantities, means, rounding=0):
-        mean = fmean(sample.quantities[place])
-        yield f"slice {place + 1} has {mean:.3f} shares on average of {sample.average:.3f} ({z})"
+        mean, expected = fmean(sample.quantities[place]), sample.average
+        yield f"slice {place + 1} has {mean:.3f} shares on average, expected {expected:.3f} ({z})"
 
 
 def no_position_is_an_extreme_more_often(sample: Sample) -> Iterator[str]:

@@ -59,9 +59,9 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         self._timeout_seconds = timeout_seconds
 
     async def run_once(self) -> TimedOutBatch:
-        """Time out overdue orders, oldest claim first, at most 500 per run.
+        """Time out overdue orders in batches of 500, oldest claim first.
 
-        A batch of 500 in which no order can be timed out does not end the run.
+        The run ends after the first batch in which an order was timed out.
 
         Raises:
             DatabaseUnavailable: the claims or their streams cannot be read.

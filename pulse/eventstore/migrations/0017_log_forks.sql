@@ -1,6 +1,6 @@
 -- The forks of the log that were declared: it was restored to an earlier point, and continues there under
 -- another log_id. `position` was the end of the log then. If the log was sealed, `size` is the number of
--- sealed events that it kept, and `known_size` how many the largest checkpoint had that was known.
+-- sealed events that it kept, and `known_size` the number in the largest known checkpoint.
 CREATE TABLE log_forks (
     number integer PRIMARY KEY,
     position bigint NOT NULL,

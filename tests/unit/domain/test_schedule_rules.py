@@ -196,8 +196,8 @@ def test_a_time_before_its_predecessor_is_found() -> None:
 def test_times_outside_the_window_are_found_at_both_ends() -> None:
     outside = schedule(seconds=(-1, 15, 30, 45, 60.000001))
     assert list(times_increase_in_window(RANDOM, outside)) == [
-        "slice 1 is at -1000000 us of 60000000",
-        "slice 5 is at 60000001 us of 60000000",
+        "slice 1 is at -1000000 us, outside the window of 60000000 us",
+        "slice 5 is at 60000001 us, outside the window of 60000000 us",
     ]
 
 

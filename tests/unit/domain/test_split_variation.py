@@ -173,7 +173,7 @@ def test_a_position_that_always_has_one_share_more_is_found_though_nothing_varie
         return split_v1(msgspec.structs.replace(terms, randomize=False))
 
     found = list(no_position_gets_more_shares(sample(10_001, 10, even)))
-    assert found[-1] == "slice 10 has 1001.000 shares on average of 1000.100 (always)"
+    assert found[-1] == "slice 10 has 1001.000 shares on average, expected 1000.100 (always)"
 
 
 def test_below_fifty_shares_a_slice_no_variation_is_asked_for() -> None:

@@ -356,8 +356,8 @@ def test_roll_is_refused_if_the_sessions_are_too_short_together() -> None:
     calendar = ListedSessions([session(0), session(70)], at(-30, 0), at(120, 0))
     refusal = refused(order("ROLL", at(0, 9, 30), 60, calendar=calendar))
     assert str(refusal) == (
-        "the trading sessions of NSE:RELIANCE in the 62 days from 2026-03-02T09:30:00Z on are too "
-        "short; no later window of this length is known: use another session_policy"
+        "NSE:RELIANCE has too little trading time in the 62 days from 2026-03-02T09:30:00Z; "
+        "no later window of this length is known: use another session_policy"
     )
 
 
