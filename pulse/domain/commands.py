@@ -30,7 +30,7 @@ class PlaceOrder(Value, frozen=True):
 class Claim(Value, frozen=True):
     """A worker's claim on an order. Both times are by the database's clock.
 
-    `first_claimed_at` survives the release of a claim, so an order's age is never reset.
+    `first_claimed_at` survives the release of a claim. Only `Claims.undo` resets it.
     """
 
     worker: str

@@ -151,7 +151,7 @@ class Appender:
         Raises:
             VersionTaken: another event has one of the versions; nothing was written.
             AppendRefused: nothing was written, and nothing will be.
-            AppendOutcomeUnknown: no answer in time; read the stream to find out.
+            AppendOutcomeUnknown: no answer in time; a retry resolves it, a read does not.
         """
         if not events:
             return ()

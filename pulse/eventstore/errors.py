@@ -27,4 +27,4 @@ class AppendQueueFull(AppendRefused):
 
 
 class AppendOutcomeUnknown(PulseError):
-    """It is not known whether the events are stored. Read the stream to find out."""
+    """It is not known whether the events are, or will be, stored. A retry resolves it."""
