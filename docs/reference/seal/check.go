@@ -79,7 +79,7 @@ func main() {
 	}
 	require(int64(len(positions)) == tree.N, "there are", len(positions), "entries of", tree.N)
 	root := must(tlog.TreeHash(tree.N, hashes))
-	require(root == tree.Hash, "the entries do not have the checkpoint's root, but", root)
+	require(root == tree.Hash, "the entries do not have the checkpoint's root; their root is", root)
 	for _, tile := range tlog.NewTiles(8, 0, tree.N) {
 		require(string(must(tlog.ReadTileData(tile, hashes))) == get(tile.Path()), "a wrong", tile.Path())
 	}

@@ -1,5 +1,5 @@
 // Checks an evidence pack of Pulse with the packages of Go's checksum database: the hashes of its
-// members, the checkpoint's signature, the inclusion of each event, that a period lacks none, and
+// members, the checkpoint's signature, the inclusion of each event, that a period is complete, and
 // consistency with the earlier checkpoints of the same key in the pack. It needs no network and no
 // code of Pulse. It does not derive the schedules, fold the events or render the summary again, and
 // does not check the headers of the archive and the form and order of its members.
@@ -81,7 +81,7 @@ type entry struct {
 	State    string    `json:"state_sha256"`
 }
 
-// lines passes the lines of a member on, a thousand at a time.
+// lines calls pass with the lines of a member, at most a thousand at a time.
 func (p pack) lines(name string, pass func([]line)) {
 	must(p[name].Seek(0, io.SeekStart))
 	for reader, isEnd := bufio.NewReader(p[name]), false; !isEnd; {
