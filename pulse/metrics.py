@@ -286,7 +286,7 @@ OLDEST_DUE: Final = DATABASE_GAUGES.gauge(
 HALTS: Final = DATABASE_GAUGES.gauge("pulse_halts", "Halts in force.")
 SEAL_LAG_EVENTS: Final = DATABASE_GAUGES.gauge(
     "pulse_seal_lag_events",
-    "Positions of the log that are not sealed, all if no process seals. A position may have no "
+    "Positions of the log that are not sealed, all if it was never sealed. A position may have no "
     "event.",
 )
 NOTICES: Final = DATABASE_GAUGES.gauge(
