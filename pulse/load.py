@@ -136,7 +136,7 @@ class Load:
             with progress("completed") as on_progress:
                 await self._poll_outcomes(on_progress)
         for order_id in self._waiting:
-            self._record_fault("still pending", self._sent[order_id], f"order {order_id}")
+            self._record_fault("without an outcome", self._sent[order_id], f"order {order_id}")
 
     def _record_fault(self, fault: str, line: Line, sentence: str) -> None:
         self.faults[fault] += 1

@@ -66,7 +66,7 @@ class Job(ABC, Generic[Result]):
         """Do the next step."""
 
     def pause_after(self, result: Result) -> float | None:  # noqa: ARG002 - for jobs that need it
-        """Seconds to pause after this result; NOW for none, None for the usual pause."""
+        """Seconds to pause after this result. NOW: no pause. None: the usual pause."""
         return None
 
     def poll_after(self, result: Result) -> float:  # noqa: ARG002 - for jobs that need it

@@ -278,7 +278,7 @@ CLAIMS: Final = DATABASE_GAUGES.gauge(
 WORKERS: Final = DATABASE_GAUGES.gauge("pulse_workers", "Workers that are present.")
 SLICES_DUE: Final = DATABASE_GAUGES.gauge(
     "pulse_slices_due",
-    "Slices whose time has come and that are not settled, of the 1,000 orders due first.",
+    "Slices that are due and not settled. Counts only the 1,000 orders due for the longest time.",
 )
 OLDEST_DUE: Final = DATABASE_GAUGES.gauge(
     "pulse_oldest_due_seconds", "How long the oldest due slice has been due. 0 if none is due."

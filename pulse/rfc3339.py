@@ -28,7 +28,7 @@ def parse_time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(f"{seconds}{fraction}{zone}").astimezone(UTC)
     except OverflowError:
-        raise ValueError("outside the calendar") from None
+        raise ValueError("outside the years 1 to 9999 in UTC") from None
     if finer and finer.strip("0") and time < datetime.max.replace(tzinfo=UTC):
         time += _MICROSECOND
     return time

@@ -32,7 +32,7 @@ def open_standard_streams() -> None:
 
 
 def flush_or_discard(stream: TextIO | None) -> None:
-    """Flush a standard stream; redirect one that cannot be written to /dev/null.
+    """Flush a standard stream. If it cannot be written, redirect it to /dev/null.
 
     So neither later writes nor the interpreter's flush at exit raise again.
     """

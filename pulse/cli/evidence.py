@@ -162,7 +162,7 @@ def _time_of(text: str, option: str) -> datetime:
         return parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{error}: expected one with its offset, such as 2026-01-05T09:15:00+05:30",
+            f"{error}: expected a time with its offset, such as 2026-01-05T09:15:00+05:30",
             param_hint=option,
         ) from None
 

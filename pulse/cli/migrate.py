@@ -6,8 +6,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from pulse.cli.exits import (
-    LATER_REVISIONS_WAIT,
-    REVISIONS_WAIT,
+    ONLY_AFTER_PENDING,
+    REVISIONS_PENDING,
     SCHEMA_NEWER,
     CouldNotStart,
     WrongSettings,
@@ -33,7 +33,7 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     *,
     after: Annotated[
         bool,
-        typer.Option("--after", help="Also apply revisions that wait until old processes stop."),
+        typer.Option("--after", help="Also apply revisions that need all old processes stopped."),
     ] = False,
     sql: Annotated[
         bool,
@@ -65,9 +65,9 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
 
     Each revision is one transaction, except that a large index is built before
     it, without locking the table, for as long as that takes. A revision waits
-    half a second for a locked table and tries again after a pause, so that orders
-    never wait for it longer. After a minute the command names the sessions that
-    hold the locks and ends; run it again.
+    half a second for a locked table and tries again after a pause, so that this
+    wait never delays orders by more than half a second. After a minute the
+    command names the sessions that hold the locks and ends; run it again.
 
     --sql prints the migration as a script, with the rows that record it. Run it
     with psql, not in a single transaction. --check needs only the right to read.
@@ -152,13 +152,13 @@ def _check(settings: Settings) -> None:
     if state.refusal is not None:
         raise CouldNotStart(state.refusal)
     if any(revision.phase == "before" for revision in state.pending):
-        output().print("Revisions wait: run `pulse migrate` before this release starts.")
+        output().print("Revisions are pending: run `pulse migrate` before this release starts.")
         _print_revisions(state.pending)
-        raise typer.Exit(REVISIONS_WAIT)
+        raise typer.Exit(REVISIONS_PENDING)
     if state.pending:
         output().print(_AFTER)
         _print_revisions(state.pending)
-        raise typer.Exit(LATER_REVISIONS_WAIT)
+        raise typer.Exit(ONLY_AFTER_PENDING)
     if state.newer:
         output().print("The database has newer revisions, which are compatible with this code:")
         for revision in state.newer:

@@ -93,10 +93,15 @@ async def _require_verified(tools: Tools, on_progress: OnProgress) -> None:
         findings += (finding for finding in part.findings if finding.fault != "NEWER_CODE")
         on_progress(part.position, part.end)
     if findings:
-        named = ", ".join(f"{each.fault} at {each.position}" for each in findings[:_MAX_NAMED])
+        named = ", ".join(map(_named, findings[:_MAX_NAMED]))
         more = ", ..." if len(findings) > _MAX_NAMED else ""
         raise LogDoesNotVerify(
             f"the log does not verify: {counted(len(findings), 'finding')} ({named}{more}), so the "
             "queue was not rebuilt. `pulse verify` lists them; restore the log from a backup, or "
             "rebuild with --unverified"
         )
+
+
+def _named(finding: Finding) -> str:
+    """The fault and its position, if it has one."""
+    return finding.fault if finding.position is None else f"{finding.fault} at {finding.position}"

@@ -293,6 +293,10 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
         yield _line(f"  {FAILED_IS_FINAL}")
         yield _line(f"  {what_to_do(order.failure_reason)}")
     elif order.order_queue_status == "PENDING":
+        if order.as_of:
+            yield from _section("What it waited for")
+            yield _line("  A worker.")
+            return
         yield from _section("What it waits for")
         yield _line("  A worker: `pulse status` says whether one is present.")
     elif order.claimed_at is not None:
@@ -307,16 +311,18 @@ def _what_is_left(order: OrderView) -> Iterator[Text]:
     """The shares by state, and what Pulse still does with the remaining ones."""
     if order.order_queue_status in {"PENDING", "IN_PROGRESS", "FAILED"}:
         return
-    yield from _section("What is left")
+    yield from _section("What was left" if order.as_of else "What is left")
     yield _line(f"  {format_quantities(order.quantities)}")
     scheduled = [s for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
         yield _line("  No share remains: the order no longer changes.")
     elif order.release:
-        next_slice = scheduled[0]
+        number, due_at = scheduled[0].sequence_number, display_time(scheduled[0].scheduled_at)
+        if order.as_of:
+            yield _line(f"  Slice {number} was the next: due at {due_at}.")
+            return
         yield _line(
-            f"  Slice {next_slice.sequence_number} is the next: due at "
-            f"{display_time(next_slice.scheduled_at)}. `pulse cancel` cancels what is left."
+            f"  Slice {number} is the next: due at {due_at}. `pulse cancel` cancels what is left."
         )
     else:
         yield _line("  Pulse does not release the slices of this order: they stay scheduled.")

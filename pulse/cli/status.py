@@ -120,10 +120,10 @@ def status(
     with workers and no halt; 5 or more FAILED in the last 15 min; orders are
     parked, or missing from the queue; the projection is more than 10 s
     behind; workers that are gone hold claims older than
-    PULSE_TIMEOUT_SECONDS; the log ends before the projected position, or its
-    sequence is behind it; sealed events are missing, or no process seals the
-    log. 2 wrong usage or settings. 3 Postgres cannot be reached or its schema
-    is not current.
+    PULSE_TIMEOUT_SECONDS; the log ends before the projected position; the
+    log's sequence is behind that position or the log's end; sealed events are
+    missing, or no process seals the log. 2 wrong usage or settings. 3 Postgres
+    cannot be reached or its schema is not current.
 
     Example:
       pulse status

@@ -31,10 +31,9 @@ class VerificationTotals(msgspec.Struct):
     """What has been verified, up to `position`; `faults` counts the findings by fault.
 
     `sealed` counts the entries of the seal. `signer` signed them; it is None if the log is not
-    sealed. `anchors` is how many anchors the tree was compared with. `earlier_anchors` counts those
-    of the log before a fork that this log does not include. `forks` are the declared ones. `lost`
-    counts the sealed events that are not in the log as signed notes declare; `sealed` does not
-    count them.
+    sealed. `anchors` is how many anchors the tree was compared with. `earlier_anchors` counts the
+    anchors that belong only to the log before a fork. `forks` are the declared ones. `lost` counts
+    the sealed events that signed notes declare lost; `sealed` does not count them.
     """
 
     position: int = 0
@@ -103,11 +102,11 @@ def verify(
     With the FILE of an evidence pack it needs no Postgres, no network and no
     settings. It checks that the pack is complete and unchanged, checks its
     signature and the proof of each event, and derives every schedule again.
-    Without --key it does not know who signed, and exits with 4. A pack of a
-    period without an entry after it may lack its last events: exit code 5. With
-    --anchors it compares the pack with your own checkpoints, as far as the pack
-    has their hashes; exit code 6 if it could compare none, or if one is larger
-    than the tree of the pack.
+    Without --key it does not know who signed, and exits with 4. If the pack of a
+    period has no entry after it, the last events may be missing: exit code 5.
+    With --anchors it compares the pack with your own checkpoints, as far as the
+    pack has their hashes; exit code 6 if it could compare none, or if one is
+    larger than the tree of the pack.
 
     Exit codes: 0 nothing was found. 1 something was found, or no order has the
     id, or the file cannot be read. 2 wrong usage or settings. 3 Postgres cannot

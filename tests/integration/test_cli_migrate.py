@@ -68,7 +68,7 @@ def test_check_names_what_waits_and_changes_nothing(
     ended = check(conninfo, role)
     assert ended.exit_code == 7
     assert ended.out.splitlines() == [
-        "Revisions wait: run `pulse migrate` before this release starts.",
+        "Revisions are pending: run `pulse migrate` before this release starts.",
         f"  revision {HEAD + 1} (note), before the processes are replaced",
         f"  revision {HEAD + 2} (index_reason), before the processes are replaced",
         f"  revision {HEAD + 3} (drop_note), after the processes are replaced",

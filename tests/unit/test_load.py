@@ -383,12 +383,12 @@ def test_an_order_that_comes_back_changed_is_named(  # noqa: PLR0917 - fixtures 
 
 @pytest.mark.timing
 @pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
-def test_an_order_that_never_completes_is_still_pending(
+def test_an_order_that_never_completes_is_without_an_outcome(
     run: Run, pulse: FakePulse, file: Path, status: str
 ) -> None:
     pulse.status = status
     found = run(file, pulse, idle_seconds=0.03)
-    assert found.faults == {"still pending": 20}
+    assert found.faults == {"without an outcome": 20}
     assert found.counts["COMPLETED"] == 0
     assert run.waits
 
@@ -409,12 +409,12 @@ def test_an_order_that_completes_later_is_waited_for(
 
 
 @pytest.mark.parametrize("page", [{}, {"orders": [{"order_id": "?"}], "next_cursor": None}])
-def test_an_accepted_order_that_is_not_answered_is_still_pending(
+def test_an_accepted_order_that_is_not_answered_is_without_an_outcome(
     run: Run, pulse: FakePulse, tmp_path: Path, page: dict[str, Any]
 ) -> None:
     pulse.first_answers = [results(placed("ouk_1", 201)), httpx.Response(200, json=page)]
     found = run(write(tmp_path / "orders.ndjson", order(1)), pulse, idle_seconds=0)
-    assert found.faults == {"still pending": 1}
+    assert found.faults == {"without an outcome": 1}
 
 
 def test_failed_orders_are_counted_by_reason(run: Run, pulse: FakePulse, file: Path) -> None:
