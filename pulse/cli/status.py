@@ -122,8 +122,8 @@ def status(
     behind; workers that are gone hold claims older than
     PULSE_TIMEOUT_SECONDS; the log ends before the projected position; the
     log's sequence is behind that position or the log's end; sealed events are
-    missing, or no process seals the log. 2 wrong usage or settings. 3 Postgres
-    cannot be reached or its schema is not current.
+    missing; the seal is more than 10 s behind and no process seals. 2 wrong
+    usage or settings. 3 Postgres cannot be reached or its schema is not current.
 
     Example:
       pulse status
