@@ -218,8 +218,9 @@ def _log_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if position > log.end:
         message = (
             f"the log ends at {log.end}, before the projected position {position}: events were "
-            "deleted or the log was restored to an earlier point; restore it from a backup, or run "
-            "`pulse rebuild` to rebuild the queue from the log"
+            "deleted or the log was restored to an earlier point; after a restore run `pulse log "
+            "fork`, otherwise restore the log from a backup; or run `pulse rebuild` to rebuild the "
+            "queue from the log as it is"
         )
         yield Notice("log_shorter_than_position", message, needs_person=True)
     if log.last_issued is None:
@@ -399,7 +400,8 @@ def _seal_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if not seal.last_event_in_log:
         message = (
             f"the last sealed event, at position {seal.position}, is not in the log: events were "
-            "deleted or the log was restored to an earlier point; restore it from a backup"
+            "deleted or the log was restored to an earlier point; after a restore run `pulse log "
+            "fork`, otherwise restore the log from a backup"
         )
         yield Notice("sealed_events_missing", message, needs_person=True)
     elif seal.behind_seconds > MAX_BEHIND_SECONDS:
