@@ -90,7 +90,7 @@ def _compare(
 
 
 async def _appended(bench: Bench, database: Database) -> dict[str, float]:
-    """Appends right after a checkpoint, and once most pages have been written since.
+    """Appends right after a checkpoint, and again when most pages have been written since.
 
     The events have a topic that Pulse ignores, so that they add no backlog.
     """

@@ -1,4 +1,4 @@
-"""POST with metrics, and with metrics and request lines, compared with POST without both."""
+"""POST with metrics, and with metrics and request lines, compared with POST with neither."""
 
 import asyncio
 import statistics
@@ -94,8 +94,8 @@ async def _compare(
     """Compare the rates and the API's CPU time per request.
 
     The ratio does not show the CPU time that Postgres takes for the gauges of the whole database,
-    because both sides lose it. It is reported as a fact, without the counts of orders, which use
-    the pool.
+    because it slows both sides alike. So that time is reported as a fact. It does not include the
+    counts of orders, which use the pool.
 
     Returns the API's CPU time per request without metrics and request lines, in µs.
     """

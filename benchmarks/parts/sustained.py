@@ -150,7 +150,7 @@ async def _run(bench: Bench, checkout: Checkout, database: Database, *command: s
 
 
 async def until_all_finished(url: str) -> None:
-    """Wait until no projected order is PENDING or IN_PROGRESS; the lists have only these."""
+    """Wait until no projected order is PENDING or IN_PROGRESS. Lists show projected orders only."""
     async with asyncio.timeout(_LIMIT_SECONDS), aiohttp.ClientSession() as http:
         for status in _UNFINISHED:
             while True:

@@ -52,7 +52,7 @@ def test_workers_alone_have_metrics_and_health_on_the_monitoring_port(
         assert workers.stop() == 0
 
 
-def test_each_worker_found_dead_is_logged_once_and_counted_no_more(
+def test_a_killed_worker_is_logged_once_and_no_ended_worker_is_counted(
     tmp_path: Path, module_database_url: str
 ) -> None:
     with monitored(tmp_path, module_database_url, log_format="json") as (observer, client):

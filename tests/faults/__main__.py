@@ -110,7 +110,7 @@ def _groups_of(cases: Sequence[Case], *, short: bool) -> list[list[Case]]:
 
 
 def _again(first: Row, options: RunOptions, *, keep: bool) -> Row:
-    """The row, or that of a second attempt if it only missed a time limit."""
+    """The row, or that of a second attempt if the first one only missed a time limit."""
     if not first.broken or first.broken != first.late:
         return first
     typer.echo(f"REPEATED {first.fault}, which was only late: {'; '.join(first.late)}")

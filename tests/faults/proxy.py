@@ -146,7 +146,7 @@ class Proxy:
         }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            await self._healed.wait()  # while packets are dropped, so is the end of the connection
+            await self._healed.wait()  # while packets are dropped, a FIN is dropped too
         finally:
             self._writers.discard(link.server)
             for writer in (link.client, link.server):

@@ -69,10 +69,9 @@ class Examples:
 
 
 class SettledSlices:
-    """How the slices of a log were settled, and the violations; it is given stream after stream.
+    """How the slices of a log were settled, and the violations. Streams are added one by one.
 
-    `settled_at`: each slice of an order with release whose deadline had passed then must be
-    settled.
+    Each slice that Pulse releases must be settled if its deadline had passed at `settled_at`.
     """
 
     def __init__(self, settled_at: datetime) -> None:

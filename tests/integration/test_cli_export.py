@@ -172,7 +172,7 @@ def test_an_export_without_a_partial_file_begins_after_the_given_position(
         (["-o", "/dev/null/x"], 1, "cannot be written"),
     ],
 )
-def test_wrong_usage(
+def test_an_invalid_export_is_refused_and_leaves_no_file(
     log: str, tmp_path: Path, arguments: list[str], exit_code: int, message: str
 ) -> None:
     with contextlib.chdir(tmp_path):

@@ -85,7 +85,7 @@ def test_each_failure_has_its_reason_and_advice(conninfo: str) -> None:
     }
 
 
-def test_the_same_in_text(conninfo: str) -> None:
+def test_failed_orders_are_printed_with_reason_and_advice(conninfo: str) -> None:
     created = fill(conninfo)[2]
     lines = run_pulse("orders", "failed", conninfo=conninfo).out.splitlines()
     at = lines.index(f"{created.originator_id}  TOO_LATE")

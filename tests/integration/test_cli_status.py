@@ -86,7 +86,7 @@ def test_every_state_is_counted_and_failures_by_reason(conninfo: str) -> None:
     assert found["parked_orders"] == 0
 
 
-def test_the_same_in_text(conninfo: str) -> None:
+def test_states_failures_releases_and_workers_are_printed(conninfo: str) -> None:
     fill(conninfo)
     with present(conninfo, "host:1:abc"), present(conninfo, "host:2:def"):
         lines = run_pulse("status", conninfo=conninfo).out.splitlines()

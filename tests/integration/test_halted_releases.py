@@ -77,7 +77,7 @@ def halts(store: EventStore) -> ReleaseHalts:
 
 
 def halts_of(store: EventStore) -> ReleaseHalts:
-    """As another process has them, which has read none yet."""
+    """The halts of another process, which has read none yet."""
     return ReleaseHalts(store, system_clock, Origin.of_this_process())
 
 

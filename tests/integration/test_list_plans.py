@@ -1,7 +1,7 @@
 """The plans of the lists over 200,000 orders: the rows that each page reads.
 
 A list with an index of its own reads a page. The others walk one of those indexes and step over the
-orders that they do not show; here they read exactly those.
+orders that they do not show. The tests check how many orders are stepped over.
 """
 
 import json

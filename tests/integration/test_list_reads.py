@@ -41,7 +41,7 @@ def ahead(postgres: str, template_database: str) -> Iterator[str]:
         yield conninfo
 
 
-async def test_a_list_ends_its_wait_although_the_polling_reads_a_newer_server(
+async def test_a_list_is_refused_although_the_poll_reads_a_server_that_has_the_position(
     database: Database, ahead: str
 ) -> None:
     newer = Database(ahead, pool_size=1)

@@ -102,7 +102,7 @@ async def test_another_callers_order_of_100_slices_is_the_work_of_a_missing_one(
     assert missing == (1, 0)
     assert await counted.work_of(created.originator_id, BOB) == missing
     assert await counted.work_of(internal.originator_id, BOB) == missing
-    assert await counted.work_of(order_id_for(BOB.key_scope, ""), BOB) != missing  # own, not placed
+    assert await counted.work_of(order_id_for(BOB.key_scope, ""), BOB) != missing  # BOB's own key
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,9 @@ async def test_a_version_position_or_time_that_does_not_exist_is_refused(
             await past.order(order_id, as_of, Caller.named("issuer|someone"))
 
 
-async def test_a_version_of_another_program_counts_as_the_one_before(database: Database) -> None:
+async def test_a_version_that_another_program_wrote_does_not_change_the_order(
+    database: Database,
+) -> None:
     created = order_created()
     foreign = foreign_event(created.originator_id, 2)
     async with running_store(database) as store:

@@ -21,7 +21,7 @@ def ids(orders: list[OrderCreated]) -> list[object]:
 async def test_orders_are_claimed_oldest_first_by_their_place_in_the_log(
     database: Database, store: EventStore
 ) -> None:
-    """Their timestamps say the opposite: another process's clock must not jump the queue."""
+    """Their timestamps have the opposite order: the clock of another process must not count."""
     orders = orders_created(9)
     times = sorted((order.timestamp for order in orders), reverse=True)
     orders = [

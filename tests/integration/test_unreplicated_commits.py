@@ -68,7 +68,7 @@ async def until_rows(conninfo: str, statement: LiteralString) -> None:
 
 
 async def require_none(conninfo: str) -> None:
-    """What waits for a replica is released."""
+    """No commit waits for a replica any more; those that wait are answered."""
     await on_server(conninfo, "ALTER SYSTEM RESET synchronous_standby_names")
     await on_server(conninfo, "SELECT pg_reload_conf()")
 

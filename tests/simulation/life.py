@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SECOND: Final = timedelta(seconds=1)
 _CATCH_UP: Final = timedelta(seconds=0.1)
-"""A slice follows a late one after 1 s, or after the planned distance less this if shorter."""
+"""The least distance after a late slice is 1 s, or the planned distance less this if shorter."""
 _MAX_LATE: Final = timedelta(seconds=0.5)
 _POLL: Final = timedelta(seconds=1)
 """A releaser reads the due orders this often, also while a halt covers them."""

@@ -1,6 +1,6 @@
 """Pages of the console in Debian's Chromium, by Playwright, and checks that hold for every page.
 
-The headless shell is Chromium without windows: a page costs a third of the CPU time.
+The headless shell is Chromium without windows: it uses a third of Chromium's CPU time.
 """
 
 import os

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 for module in ("pulse.cli.app", "pulse.cli.serving", "pulse.process.apps", "uvicorn.main"):
     import_module(module)
-# Litestar imports its plugin when an application is made, if pydantic is installed: here it is,
-# because pgqueuer, a peer in the benchmarks, needs it.
+# If pydantic is installed, Litestar imports its pydantic plugin when an application is made. The
+# tests have pydantic because pgqueuer, a peer in the benchmarks, needs it.
 if find_spec("pydantic"):
     import_module("litestar.plugins.pydantic")
 

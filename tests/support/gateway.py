@@ -86,13 +86,13 @@ async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Serve
             gateway.base_url = gateway.base_url.join("/gapi/")
         else:
             to_api = httpx.ASGITransport(whole, raise_app_exceptions=False)
-            alone = await stack.enter_async_context(gateway_before(to_api, signer.settings))
+            alone = await stack.enter_async_context(gateway_in_front_of(to_api, signer.settings))
             gateway = alone
         yield Served(gateway, client, signer)
 
 
 @asynccontextmanager
-async def gateway_before(
+async def gateway_in_front_of(
     pulse: httpx.AsyncBaseTransport, settings: Settings
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a separate gateway, without a database, in front of this API."""

@@ -200,7 +200,7 @@ def pack_of(members: dict[str, bytes]) -> bytes:
 
 
 def rehashed(members: dict[str, bytes]) -> bytes:
-    """An archive of these members as a forger would make it: every hash in it fits."""
+    """An archive of these members as a forger would make it, with every hash recomputed."""
     before = json.loads(members["export.json"])["content_hash"].encode()
     content = _hashes({name: value for name, value in members.items() if is_content(name)})
     members = members | {"content.sha256": content}

@@ -29,7 +29,7 @@ def release_times(history: Iterable[Event]) -> dict[int, datetime]:
 def check_release_times(
     history: Iterable[Event], slices: tuple[Slice, ...], max_delay_seconds: float
 ) -> None:
-    """Check that each slice is released in its time, and expires after it, in this history.
+    """Check that slices are released only within their time, and expire only after it.
 
     Neighbours that are planned at least a second apart must be released at least a second apart, or
     at most a tenth of a second closer than planned.

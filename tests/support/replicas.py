@@ -1,4 +1,4 @@
-"""A primary with a streaming replica that applies what it receives with a delay, and its API."""
+"""A primary, a streaming replica that applies WAL with a delay, and an API that uses both."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ FAST: Final = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "128MB
 
 
 class Pair:
-    """A migrated primary, and a replica of it; both as the role of processes."""
+    """A migrated primary and its replica. Both URLs are for the role of processes."""
 
     def __init__(self, home: Path, *, delay_milliseconds: int) -> None:
         delay = {"recovery_min_apply_delay": f"{delay_milliseconds}ms"}

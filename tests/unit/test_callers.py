@@ -39,7 +39,7 @@ def test_a_name_is_fit_for_a_header_and_read_back(issuer: str, subject: str) -> 
 @example("%61|b")
 @example("a%7c|b")
 @given(st.text(max_size=60))
-def test_every_accepted_name_is_in_its_only_spelling(name: str) -> None:
+def test_a_name_is_accepted_only_in_its_canonical_spelling(name: str) -> None:
     try:
         caller = Caller.named(name)
     except CallerUnnamable:

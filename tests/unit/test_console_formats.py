@@ -76,7 +76,7 @@ def test_numbers_of_an_axis_are_short() -> None:
     ]
 
 
-def test_a_chart_has_a_bar_for_each_minute_with_something_and_the_last_is_open() -> None:
+def test_each_minute_with_a_count_has_a_bar_and_the_last_bar_is_open() -> None:
     bars = [(NOON + timedelta(minutes=n), n % 3) for n in range(60)]
     drawn = rate_chart(bars, kind="accepted", label='a "label" <b>', top=4)
     chart = ET.fromstring(str(drawn))  # noqa: S314 - it is our own

@@ -65,7 +65,7 @@ def test_at_most_ten_thousand_callers_are_remembered() -> None:
     burst_seconds=st.floats(0, 10),
     waits=st.lists(st.floats(0, 3), max_size=60),
 )
-def test_never_more_than_the_burst_and_the_rate_together(
+def test_no_more_requests_are_admitted_than_burst_and_rate_allow(
     per_second: float, burst_seconds: float, waits: list[float]
 ) -> None:
     clock = Clock()

@@ -32,7 +32,9 @@ def test_rounding_carries_into_the_next_year_but_not_beyond_the_last_one() -> No
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**6 - 1))
-def test_as_a_bound_the_rounded_time_means_the_written_one(nanoseconds: int, stored: int) -> None:
+def test_a_time_rounded_to_microseconds_is_the_same_bound_as_the_written_one(
+    nanoseconds: int, stored: int
+) -> None:
     bound = parse_time(f"2026-11-28T10:00:00.{nanoseconds:09d}Z")
     time = datetime(2026, 11, 28, 10, 0, 0, stored, tzinfo=UTC)
     assert (time >= bound) == (stored * 1000 >= nanoseconds)

@@ -22,7 +22,7 @@ FIT: dict[str, str | None] = {
 }
 
 
-def test_a_session_as_it_is_needed_is_fit() -> None:
+def test_a_session_with_every_needed_setting_is_fit() -> None:
     require_fit(FIT, NEEDED)
 
 

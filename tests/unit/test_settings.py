@@ -101,7 +101,7 @@ def test_every_variable_is_read() -> None:
     )
 
 
-def test_an_empty_value_counts_as_unset_and_a_foreign_one_is_not_read() -> None:
+def test_an_empty_value_counts_as_unset_and_a_name_without_the_prefix_is_not_read() -> None:
     environment = {"PULSE_PORT": "", "PULSE_DATABASE_URL": "  ", "PORT": "abc"}
     assert Settings.from_environment(environment) == Settings()
 

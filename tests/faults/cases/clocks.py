@@ -127,7 +127,7 @@ async def _check_refusals(
 async def _time_outs(case_run: CaseRun, deployment: Deployment, running: list[Member]) -> set[UUID]:
     """Claim orders as a worker that is present but idle; returns the orders, which time out.
 
-    Only the workers `running` run meanwhile; they must time the orders out on time.
+    Only the workers `running` run meanwhile; they must record each timeout on time.
     """
     workers = deployment.of_kind("worker")
     for worker in workers:

@@ -61,7 +61,7 @@ class ClusterRun:
         await self.deployment.until_serving_again(seconds=_SERVING_SECONDS)
 
     async def watch_for_leader(self, old: Host) -> None:
-        """Record when Patroni on another host than the old one says that it is the primary."""
+        """Record when Patroni reports that a host other than `old` is the primary."""
         injection = self.injections[-1]
         others = [host for host in self.cluster.postgres if host is not old]
         async with httpx.AsyncClient(timeout=1, trust_env=False, verify=PLAIN_HTTP) as http:
@@ -135,7 +135,7 @@ async def _report(run: ClusterRun) -> None:
 
 
 def longest_pause(moments: Sequence[float], begun: float, ended: float) -> float:
-    """The longest time from begun to ended without one of these sorted moments."""
+    """The longest time between `begun` and `ended` that has none of these sorted moments."""
     within = [begun, *(at for at in moments if begun < at < ended), ended]
     return max(later - sooner for sooner, later in itertools.pairwise(within))
 
@@ -183,7 +183,8 @@ async def _primary_cut_off(run: ClusterRun) -> AsyncIterator[None]:
     )
     run.case_run.require(
         probe.last_old < probe.first_new,
-        f"{primary.name} accepted a write {probe.last_old - probe.first_new:.2f} s after the other",
+        f"{primary.name} accepted a write {probe.last_old - probe.first_new:.2f} s after the next "
+        "primary's first",
     )
     run.case_run.require(
         not (lost := await probe.lost()),

@@ -34,7 +34,7 @@ _NO_CHECKPOINTS: Final = {"max_wal_size": "4GB", "checkpoint_timeout": "1h"}
 
 
 async def run(case_run: CaseRun) -> None:
-    """Fill each disk under load and free it again; half of the times each."""
+    """Fill each disk under load and free it again; each gets half of the injections."""
     await _log_full(case_run, -(-case_run.times // 2))
     if case_run.times > 1:
         await _wal_full(case_run, case_run.times // 2)

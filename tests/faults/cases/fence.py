@@ -1,4 +1,4 @@
-"""Clients that write to each Postgres itself: which server accepts writes, and when."""
+"""Clients that write to each Postgres directly, to record which one accepts writes, and when."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,10 @@ _TABLE: Final = "CREATE TABLE IF NOT EXISTS fence_probe (id uuid, host text)"
 
 
 class FenceProbe:
-    """Times of this machine. A write of the old primary counts although no replica confirms it."""
+    """When the old primary last accepted a write and another server first, by this machine's clock.
+
+    A write of the old primary counts even if no replica confirms it.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self.last_old = 0.0

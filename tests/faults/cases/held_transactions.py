@@ -23,7 +23,7 @@ _UNRELATED: Final[tuple[LiteralString, ...]] = (
     # Read-only: its snapshot of log and read model keeps vacuum from removing dead tuples.
     """SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
        SELECT count(*) FROM stored_events; SELECT count(*) FROM order_queue_status""",
-    # Writes to another table: it has the oldest transaction id, for which no reader may wait.
+    # Writes to another table. Its transaction id is the oldest one; no reader may wait for its end.
     "CREATE TABLE unrelated (n bigint); INSERT INTO unrelated SELECT txid_current()",
 )
 _BLOCKING: Final[tuple[LiteralString, ...]] = (

@@ -21,8 +21,7 @@ _STRIDE: Final = 67
 class _Cuts:
     """Cuts each append at the next byte position, alternating between reply and request.
 
-    The first append on a connection is the retry of one that was cut. It is cut again one time in
-    four.
+    The first append on a new connection retries a cut one; one in four of these is cut again.
     """
 
     def __init__(self, case_run: CaseRun, proxy: Proxy) -> None:

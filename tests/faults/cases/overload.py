@@ -145,8 +145,8 @@ def _plan(case_run: CaseRun, port: int, *, each: int, **options: Any) -> Plan:
 async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple[Outcome, float]:
     """Run one flood and check that its accepted orders are stored.
 
-    Returns its outcome and the accepted orders per second of Pulse's core, without the time that
-    other processes used of it. The worker is stopped meanwhile: its share would vary.
+    Returns its outcome, and the orders accepted per second of time on Pulse's core, less the time
+    that other processes used. The worker is stopped meanwhile: its share would vary.
     """
     (worker,) = deployment.of_kind("worker")
     case_run.require(await worker.stop() == 0, "the worker did not exit with code 0")

@@ -31,7 +31,8 @@ SELECT percentile_cont(0.99) WITHIN GROUP (
 async def run(case_run: CaseRun) -> None:
     """The same load without and with poisoned events; then correct the events and retry them.
 
-    A corrected event is not the one that was sealed, or that the history of the queue counted.
+    A correction alters a sealed event, so `pulse verify` must report each one as ALTERED. It may
+    also report the history of the queue, which counted the event before the correction.
     """
     expectations = {"findings": {"ALTERED": case_run.times, "HISTORY": None}}
     async with (

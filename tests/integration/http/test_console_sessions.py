@@ -121,7 +121,9 @@ async def test_the_cookie_is_for_this_site_the_console_and_no_script(with_tokens
         assert shown.headers["set-cookie"].endswith("; Secure")
 
 
-async def test_a_wrong_token_is_refused_and_too_many_are_limited(with_tokens: Root) -> None:
+async def test_a_wrong_token_is_refused_and_too_many_attempts_are_limited(
+    with_tokens: Root,
+) -> None:
     async with browser_of(with_tokens) as client:
         for _ in range(10):
             refused = await sign_in(client, "wrong")
@@ -171,7 +173,7 @@ async def test_signing_out_ends_the_session(with_tokens: Root) -> None:
         assert (await client.get(CONSOLE)).status_code == 303
 
 
-async def test_the_right_of_a_page_is_that_of_the_token(with_tokens: Root) -> None:
+async def test_a_page_needs_a_token_with_the_right_to_read(with_tokens: Root) -> None:
     async with browser_of(with_tokens) as client:
         await sign_in(client, WRITER_TOKEN)
         refused = await client.get(CONSOLE)
@@ -230,7 +232,9 @@ async def test_a_request_of_the_script_is_not_redirected(with_tokens: Root) -> N
         assert "<header" not in fragment.text
 
 
-async def test_a_link_of_another_site_leads_on_and_keeps_the_session(with_tokens: Root) -> None:
+async def test_a_link_from_another_site_gets_a_page_with_a_link_and_keeps_the_session(
+    with_tokens: Root,
+) -> None:
     async with browser_of(with_tokens) as client:
         arrived = await client.get(CONSOLE, headers=CROSS_SITE)
         assert arrived.status_code == 200
@@ -263,7 +267,7 @@ async def test_a_form_without_tokens_needs_a_csrf_token_too(without_tokens: Root
         assert (await client.post(SIGN_OUT, data={"csrf_token": "x"})).status_code == 403
 
 
-async def test_pages_have_strict_headers_and_files_are_kept(without_tokens: Root) -> None:
+async def test_pages_have_strict_headers_and_files_are_cached(without_tokens: Root) -> None:
     async with browser_of(without_tokens) as client:
         page = await client.get(CONSOLE)
         assert page.headers["cache-control"] == "no-store"
@@ -274,10 +278,10 @@ async def test_pages_have_strict_headers_and_files_are_kept(without_tokens: Root
         files = re.findall(r'(?:href|src)="(/console/static/[^"]+)"', page.text)
         assert len(files) >= 3
         for file in files:
-            kept = await client.get(file)
-            assert kept.status_code == 200
-            assert "immutable" in kept.headers["cache-control"]
-            assert "set-cookie" not in kept.headers
+            cached = await client.get(file)
+            assert cached.status_code == 200
+            assert "immutable" in cached.headers["cache-control"]
+            assert "set-cookie" not in cached.headers
             assert (await client.get(file.partition("?")[0])).headers["cache-control"] == "no-store"
         for path in ("/console/static/nothing.js", "/console/static/..%2Fpages.py"):
             assert (await client.get(path)).status_code == 404

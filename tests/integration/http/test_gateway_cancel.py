@@ -11,7 +11,15 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.callers import Caller
 from pulse.domain import OrderCreated, SlicesScheduled, order_id_for
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
-from tests.support.gateway import TRACE, WAYS, FakePulse, Served, gateway_before, refusal, served
+from tests.support.gateway import (
+    TRACE,
+    WAYS,
+    FakePulse,
+    Served,
+    gateway_in_front_of,
+    refusal,
+    served,
+)
 from tests.support.log import write
 from tests.support.orders import JSON, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
@@ -200,7 +208,7 @@ async def answer_to(*given: httpx.Response | Exception) -> tuple[httpx.Response,
     """What the gateway makes of Pulse's answers to a cancellation."""
     pulse = FakePulse()
     pulse.answers = list(given)
-    async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(pulse), SIGNER.settings) as client:
         path = f"/api/orders/{order_id_for(ALICE.key_scope, 'k')}/cancel"
         response = await client.post(
             path, json={"reason": "why"}, headers=bearer(SIGNER.token(sub="alice"))

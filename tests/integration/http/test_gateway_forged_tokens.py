@@ -9,7 +9,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.support.gateway import FakePulse, gateway_before
+from tests.support.gateway import FakePulse, gateway_in_front_of
 from tests.support.orders import fault, order
 from tests.support.tokens import (
     ALGORITHMS,
@@ -188,7 +188,7 @@ async def gateway(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, FakePulse, Signer]]:
     signer, pulse = signer_of(request.param), FakePulse()
-    async with gateway_before(httpx.MockTransport(pulse), signer.settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(pulse), signer.settings) as client:
         yield client, pulse, signer
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway import FakePulse, gateway_before
+from tests.support.gateway import FakePulse, gateway_in_front_of
 from tests.support.orders import fault
 from tests.support.tokens import claims_with, encoded, forged_token, signer_of
 
@@ -32,7 +32,7 @@ FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.fixture(scope="module")
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.MockTransport(FakePulse())
-    async with gateway_before(transport, SIGNER.settings) as client:
+    async with gateway_in_front_of(transport, SIGNER.settings) as client:
         yield client
 
 

@@ -1,4 +1,4 @@
-"""The lists of the gateway, in one process with the API and alone before it: own orders only."""
+"""The lists of the gateway, in one process with the API and as a separate app: own orders only."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ from tests.support.gateway import (
     WAYS,
     FakePulse,
     Served,
-    gateway_before,
+    gateway_in_front_of,
     refusal,
     served,
 )
@@ -214,7 +214,7 @@ async def test_the_token_must_grant_orders_read(apps: Served) -> None:
         assert (await apps.gateway.get(f"/api/{path}", headers=headers)).status_code == 200
 
 
-async def test_options_and_head_of_the_list(apps: Served) -> None:
+async def test_the_list_answers_options_and_head(apps: Served) -> None:
     headers = bearer(apps.signer.token())
     response = await apps.gateway.options("/api/orders", headers=headers)
     assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
@@ -364,7 +364,7 @@ async def answer_to(path: str, *given: httpx.Response) -> tuple[httpx.Response, 
     """What the gateway makes of Pulse's answer to a call."""
     pulse = FakePulse()
     pulse.answers = list(given)
-    async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(pulse), SIGNER.settings) as client:
         response = await client.get(f"/api/{path}", headers=bearer(SIGNER.token(sub="alice")))
     return response, pulse
 

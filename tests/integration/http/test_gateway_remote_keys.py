@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway.keys import MAX_JWKS_BYTES, JwksKeys, JwksLimits
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
-from tests.support.gateway import FakePulse, gateway_before
+from tests.support.gateway import FakePulse, gateway_in_front_of
 from tests.support.orders import fault, order
 from tests.support.processes import free_port
 from tests.support.tokens import (
@@ -352,7 +352,7 @@ async def test_a_gateway_with_a_jwks_url_accepts_the_tokens_of_its_keys(
         jwt_jwks_url=f"http://127.0.0.1:{port}/keys",
     )
     transport = httpx.MockTransport(pulse)
-    async with server, gateway_before(transport, settings) as client:
+    async with server, gateway_in_front_of(transport, settings) as client:
         good, forged = issuer.token(), issuer.token(signer=new_signer(algorithm))
         for token, status in ((good, 202), (forged, 401), (issuer.token("second"), 401)):
             response = await client.post("/api/orders", json=order(), headers=bearer(token))
@@ -366,7 +366,7 @@ async def test_a_gateway_logs_that_its_issuer_is_unreachable() -> None:
         jwt_public_key=None,
         jwt_jwks_url=f"http://127.0.0.1:{free_port()}/keys",
     )
-    async with gateway_before(httpx.MockTransport(FakePulse()), settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(FakePulse()), settings) as client:
         token = Issuer("ES256").token()
         response = await client.post("/api/orders", json=order(), headers=bearer(token))
         fault(response, 503, "UNAVAILABLE")

@@ -11,7 +11,7 @@ import pytest
 
 from pulse.settings import Settings
 from tests.support.cli import run_pulse
-from tests.support.gateway import FakePulse, gateway_before
+from tests.support.gateway import FakePulse, gateway_in_front_of
 from tests.support.orders import fault, order
 from tests.support.tokens import AUDIENCE, ISSUER, bearer, signer_of
 
@@ -21,7 +21,7 @@ NOW = int(time.time())
 
 async def answered(most_seconds: float | None, **claims: Any) -> httpx.Response:
     settings = msgspec.structs.replace(SIGNER.settings, jwt_max_lifetime_seconds=most_seconds)
-    async with gateway_before(httpx.MockTransport(FakePulse()), settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(FakePulse()), settings) as client:
         token = SIGNER.token(**claims)
         return await client.post("/api/orders", json=order(), headers=bearer(token))
 

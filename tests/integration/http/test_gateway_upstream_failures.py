@@ -13,7 +13,7 @@ from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
 from pulse.process.apps import api_app, gateway_app
 from pulse.rights import ServiceRights
 from tests.support.api import api_settings, client_of, lifespan_of
-from tests.support.gateway import GATEWAY_TOKEN, SERVICES, FakePulse, gateway_before, refusal
+from tests.support.gateway import GATEWAY_TOKEN, SERVICES, FakePulse, gateway_in_front_of, refusal
 from tests.support.orders import body, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
 
@@ -28,7 +28,7 @@ async def answers(*given: Answer) -> tuple[httpx.Response, httpx.Response, FakeP
     """What the gateway makes of Pulse's answers, to placing an order and to reading one."""
     pulse = FakePulse()
     headers = bearer(SIGNER.token())
-    async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(pulse), SIGNER.settings) as client:
         pulse.answers = list(given)
         placing = await client.post("/api/orders", json=order(), headers=headers)
         pulse.answers = list(given)
@@ -127,7 +127,7 @@ async def test_a_gateway_without_its_rights_is_503_and_the_log_names_the_right(
     headers = bearer(SIGNER.token())
     async with lifespan_of(app):
         to_api = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with gateway_before(to_api, SIGNER.settings) as client:
+        async with gateway_in_front_of(to_api, SIGNER.settings) as client:
             with capture_logs() as lines:
                 placing = await client.post("/api/orders", json=order(), headers=headers)
             reading = await client.get(f"/api/orders/{UNKNOWN_ORDER_ID}", headers=headers)
@@ -194,7 +194,7 @@ async def test_another_callers_order_is_not_shown_even_if_pulse_sends_it() -> No
 async def test_a_conflict_never_names_another_id_than_the_callers_own() -> None:
     pulse = FakePulse()
     leaking = refusal(409, "DUPLICATE_ORDER_UNIQUE_KEY", f"belongs to {UNKNOWN_ORDER_ID}")
-    async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(pulse), SIGNER.settings) as client:
         pulse.answers = [leaking]
         request = order()
         headers = bearer(SIGNER.token())

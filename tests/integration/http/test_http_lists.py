@@ -70,7 +70,7 @@ def new_instrument() -> str:
     return f"NSE:M&{uuid4().hex[:12].upper()}"
 
 
-async def test_empty_lists(api: httpx.AsyncClient) -> None:
+async def test_without_orders_every_list_is_an_empty_last_page(api: httpx.AsyncClient) -> None:
     assert await read(api, ORDERS) == {"orders": [], "next_cursor": None, "as_of_position": 0}
     assert await read(api, SLICES) == {"slices": [], "next_cursor": None}
     assert await read_log(api) == {"events": [], "next_after": 0}

@@ -112,7 +112,7 @@ async def test_a_crash_of_the_application_is_a_plain_500() -> None:
         fault(await client.get("/elsewhere"), 404, "NOT_FOUND")
 
 
-async def test_only_the_latest_schema_is_served_where_migrating_is_off(
+async def test_an_outdated_schema_is_not_served_where_migrating_is_off(
     conninfo: str,
 ) -> None:
     with psycopg.connect(conninfo) as connection:

@@ -122,7 +122,7 @@ async def test_only_the_console_answers_a_refused_browser_with_a_page(
     fault(await shared_api.get("/pulse/internal/hello", headers=headers), 400, "INVALID_REQUEST")
 
 
-async def test_a_large_body_counts_as_many_requests() -> None:
+async def test_a_large_body_counts_as_several_requests() -> None:
     slow = Slow()
     async with (
         root_of(slow, AdmissionLimits(requests_in_flight=17)) as root,

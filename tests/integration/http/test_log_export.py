@@ -228,7 +228,7 @@ async def test_slices_are_those_before_an_event_that_cannot_be_applied(database:
     assert {(row["state"], row["unreadable_from_version"]) for row in found} == {("SCHEDULED", "3")}
 
 
-async def test_gzip_if_it_is_accepted(database: Database) -> None:
+async def test_an_export_is_compressed_if_gzip_is_accepted(database: Database) -> None:
     await append(database, stored(orders_created(200)))
     async with streaming(database) as (_, client):
         for headers in (NDJSON, CSV):

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from pulse.application.in_process import InProcessOrders
 from tests.support.api import api_settings, serving
-from tests.support.gateway import FakePulse, gateway_before, refusal
+from tests.support.gateway import FakePulse, gateway_in_front_of, refusal
 from tests.support.orders import BATCH, ORDERS, fault, fault_in, order, placed, post
 from tests.support.tokens import Signer, bearer, new_signer
 
@@ -102,7 +102,7 @@ async def test_a_crash_behind_the_gateway_is_one_log_line(conninfo: str, signer:
 
 async def test_a_failure_of_pulse_is_one_log_line_of_a_separate_gateway(signer: Signer) -> None:
     pulse = FakePulse(answers=[refusal(500, "INTERNAL_ERROR", SECRET)])
-    async with gateway_before(httpx.MockTransport(pulse), signer.settings) as gateway:
+    async with gateway_in_front_of(httpx.MockTransport(pulse), signer.settings) as gateway:
         with capture_logs((merge_contextvars,)) as lines:
             response = await gateway.post(
                 "/api/orders", json=order(), headers={**IDS, **bearer(signer.token())}

@@ -1,4 +1,4 @@
-"""GET /metrics: who may read it, what it has, and that a request costs one series at most."""
+"""GET /metrics: who may read it, what it has, and that unknown paths and methods share labels."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -91,7 +91,7 @@ async def test_nesting_that_is_never_closed_is_refused(
     fault(await post(shared_api, b"[" * 60_000, path), 400, "INVALID_REQUEST")
 
 
-async def test_nesting_that_can_be_read_is_a_wrong_value_of_its_field(
+async def test_nesting_within_the_limit_is_a_wrong_value_of_its_field(
     shared_api: httpx.AsyncClient,
 ) -> None:
     response = await post(shared_api, body(total_quantity="[" * 500 + "]" * 500))

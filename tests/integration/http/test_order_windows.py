@@ -283,7 +283,7 @@ async def test_other_data_is_a_conflict_whatever_has_changed(desk: Desk, change:
         assert details["existing_order_id"] == order_id
 
 
-async def test_naming_the_default_policy_is_other_data_than_naming_none(desk: Desk) -> None:
+async def test_naming_the_default_policy_is_other_data_than_naming_no_policy(desk: Desk) -> None:
     desk.orders = desk.with_settings(session_policy="CLIP")
     request = planned()
     first = await desk.post(request)

@@ -17,7 +17,7 @@ UNKNOWN_ORDER_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
         ("/pulse/internal/hello", {"message": "Hello from Pulse"}),
     ],
 )
-async def test_health_and_hello(
+async def test_health_and_hello_are_answered(
     shared_api: httpx.AsyncClient, path: str, answer: dict[str, str]
 ) -> None:
     response = await shared_api.get(path)

@@ -95,7 +95,7 @@ async def test_parked_orders_and_those_for_newer_code_are_counted_and_keep_it_re
     assert (await api.get(READY)).status_code == 200
 
 
-async def test_an_order_settled_by_newer_code_is_503_to_read_and_still_a_replay_to_post(
+async def test_an_order_settled_by_newer_code_is_503_to_read_and_200_to_post_again(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     request = order()

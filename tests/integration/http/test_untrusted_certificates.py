@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from pulse.application.callers import Caller
 from pulse.application.over_http import PulseUnavailable, open_orders_over_http
 from pulse.domain import order_id_for
-from tests.support.gateway import FakePulse, gateway_before
+from tests.support.gateway import FakePulse, gateway_in_front_of
 from tests.support.orders import fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
 
@@ -94,7 +94,7 @@ async def test_an_impostor_of_the_issuer_receives_no_request(impostor: Impostor)
         jwt_public_key=None,
         jwt_jwks_url=f"https://localhost:{impostor.port}/keys",
     )
-    async with gateway_before(httpx.MockTransport(FakePulse()), settings) as client:
+    async with gateway_in_front_of(httpx.MockTransport(FakePulse()), settings) as client:
         token = signer.token(headers={"kid": "first"})
         response = await client.post("/api/orders", json=order(), headers=bearer(token))
         fault(response, 503, "UNAVAILABLE")

@@ -550,7 +550,7 @@ def test_an_outcome_has_the_context_of_the_span_that_writes_it(created: OrderCre
     assert context_of(msgspec.structs.replace(SPLIT, context=OF_WORKER), created) == OF_WORKER
 
 
-def test_a_trace_within_another_span_loses_the_tracestate_of_the_first() -> None:
+def test_a_trace_continued_in_another_span_loses_the_earlier_tracestate() -> None:
     trace = CALLERS_TRACE.within(CONTEXT).within(OF_WORKER)
     assert trace.context == OF_WORKER
     assert (trace.trace_id, trace.request_id) == ("t-caller", "r-caller")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pulse.domain import INTERNAL_SCOPE, PULSE_NAMESPACE, order_id_for
 
 TRICKY = st.text('",\\[]|:ab\n\x7f\x00é', max_size=6)
-"""Texts of what could be taken for a boundary between scope and key."""
+"""Texts of characters that could be taken for the boundary between scope and key."""
 
 
 def test_the_namespace_and_the_internal_scope_never_change() -> None:

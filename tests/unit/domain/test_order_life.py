@@ -356,7 +356,7 @@ def check_shares(order: Order) -> None:
 
 
 def check_schedule_of(order: Order) -> None:
-    """A split order has the splitter's slices; one that failed is late, as no rule is broken."""
+    """A split order has the splitter's slices. A failed order was late: no rule is broken."""
     if order.state == "COMPLETED":
         check_schedule(order, order.slices)
         assert order.slices == split(order.terms, order.splitter_version)

@@ -172,7 +172,7 @@ ENDED: Final = {
 
 @pytest.mark.parametrize("history", [(CREATED,), *ENDED.values()], ids=["pending", *ENDED])
 @pytest.mark.parametrize("event", [NEXT_TWO, EXPIRY], ids=lambda e: type(e).__name__)
-def test_slices_of_an_order_with_nothing_left_are_not_settled(
+def test_an_order_without_unsettled_slices_has_no_release_or_expiry(
     history: tuple[Event, ...], event: Event
 ) -> None:
     event = altered(event, originator_version=len(history) + 1)

@@ -177,7 +177,7 @@ def test_the_default_applies_to_an_order_that_names_no_policy() -> None:
     assert window(command) == (at(0, 9, 30), at(0, 9, 59, 59))
 
 
-def test_an_order_that_names_none_ignores_sessions_whatever_the_default() -> None:
+def test_an_order_with_policy_none_ignores_sessions_whatever_the_default() -> None:
     command = order("NONE", at(0, 23, 30), calendar=None)
     event = created(msgspec.structs.replace(command, default_policy="REJECT"))
     assert (event.session_policy, event.applied_policy) == ("NONE", "NONE")
@@ -337,7 +337,7 @@ def test_a_session_that_is_looked_up_twice_counts_once() -> None:
     assert [opens for opens, _ in created(command).sessions] == [at(7, 4), at(8, 3, 45)]
 
 
-def test_roll_over_ten_days() -> None:
+def test_a_window_of_24_hours_rolls_over_ten_days() -> None:
     calendar = ListedSessions([session(day, minutes=144) for day in range(20)])
     command = order("ROLL", at(0, 3, 45), 1440, calendar=calendar, num_splits=20)
     assert window(command) == (at(0, 3, 45), at(9, 6, 8, 59))

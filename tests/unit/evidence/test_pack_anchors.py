@@ -44,7 +44,7 @@ def test_a_large_file_is_read_in_parts(file: Path, monkeypatch: pytest.MonkeyPat
         assert chosen(file, 20, 30, 55) == [1, 20, 21, 31, 55]
 
 
-def test_for_a_key_before_a_fork_larger_checkpoints_are_of_another_log(file: Path) -> None:
+def test_larger_checkpoints_of_a_key_from_before_a_fork_are_not_chosen(file: Path) -> None:
     anchored(file, 5, 40, 90)
     forked = KEY.named("pulse.example/log/fork-0123456789ab")
     anchored(file, 60, 95, key=forked)
