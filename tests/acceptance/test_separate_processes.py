@@ -110,7 +110,7 @@ def test_a_dead_server_is_restarted_and_orders_complete(tmp_path: Path, data_dir
 
 
 @contextmanager
-def worker_stopped_in_mid_work(
+def worker_frozen_with_a_claim(
     tmp_path: Path, data_dir: Path, connection: Connection, **settings: object
 ) -> Iterator[PulseProcess]:
     """A worker process that has claimed the pending order and is frozen before it splits the order.
@@ -138,7 +138,7 @@ def worker_stopped_in_mid_work(
 
 
 @pytest.mark.timing
-def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
+def test_the_order_of_a_killed_worker_is_pending_again_within_two_seconds(
     tmp_path: Path, data_dir: Path
 ) -> None:
     with (
@@ -147,12 +147,12 @@ def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
     ):
         order_id = placed(api, "k1")
         queued(connection, order_id)
-        with worker_stopped_in_mid_work(tmp_path, data_dir, connection) as worker:
+        with worker_frozen_with_a_claim(tmp_path, data_dir, connection) as worker:
             assert api.order(order_id)["order_queue_status"] == "IN_PROGRESS"
             worker.stop(signal.SIGKILL)
             until(
                 lambda: claim(connection) == (None,),
-                "the claim is handed back",
+                "the claim is released",
                 seconds=RELEASED_SECONDS,
             )
         assert api.order(order_id)["order_queue_status"] == "PENDING"
@@ -166,7 +166,7 @@ def test_a_worker_frozen_beyond_the_timeout_changes_nothing_when_it_resumes(
     with api_alone(tmp_path, data_dir=data_dir) as api, connection_to(data_dir) as connection:
         order_id = placed(api, "k1")
         queued(connection, order_id)
-        with worker_stopped_in_mid_work(tmp_path, data_dir, connection) as frozen:
+        with worker_frozen_with_a_claim(tmp_path, data_dir, connection) as frozen:
             connection.execute(
                 "UPDATE order_claims SET first_claimed_at = first_claimed_at - interval '301 s'"
             )

@@ -113,7 +113,7 @@ def _again(first: Row, options: RunOptions, *, keep: bool) -> Row:
     """The row, or that of a second attempt if the first one only missed a time limit."""
     if not first.broken or first.broken != first.late:
         return first
-    typer.echo(f"REPEATED {first.fault}, which was only late: {'; '.join(first.late)}")
+    typer.echo(f"REPEATED {first.fault}, which only missed a time limit: {'; '.join(first.late)}")
     (row,) = _run([_BY_NAME[first.fault]], {first.fault: options}, keep=keep)
     row.facts.append(f"first attempt (seed {first.seed}): {'; '.join(first.broken)}")
     return row

@@ -139,7 +139,9 @@ async def test_an_appender_stopped_during_a_statement_answers_every_caller(
             await asyncio.sleep(0)
         kinds = [type(outcome) for outcome in [*await sent, *await unsent]]
         assert kinds == [*[AppendOutcomeUnknown] * 3, AppendRefused]
-        assert str((await unsent)[0]) == "Pulse is stopping", "it need not wait for its deadline"
+        assert str((await unsent)[0]) == "Pulse is stopping", (
+            "its caller need not wait for the deadline"
+        )
         await unlock(lock)
 
 

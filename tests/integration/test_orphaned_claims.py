@@ -166,19 +166,19 @@ async def test_presence_ends_with_the_connection(conninfo: str, database: Databa
 
 
 @pytest.mark.timing
-async def test_a_silent_worker_loses_its_presence(conninfo: str, database: Database) -> None:
-    presence = Presence(database, "silent", WakeUp(), timeout_seconds=0.3)
+async def test_a_stalled_worker_loses_its_presence(conninfo: str, database: Database) -> None:
+    presence = Presence(database, "stalled", WakeUp(), timeout_seconds=0.3)
     task = asyncio.create_task(presence.run())
     try:
         async with running_store(database) as store:
             await until_presence(presence, held=True)
             await queued(database, store)
-            await Claims(database, "silent").claim(10)
+            await Claims(database, "stalled").claim(10)
 
-            async def orphan_came_back() -> bool:
+            async def orphan_is_released() -> bool:
                 return bool(await look_for_orphans(database).run_once())
 
-            await until(orphan_came_back, "the silent worker's order came back")
+            await until(orphan_is_released, "the stalled worker's claim is released")
     finally:
         task.cancel()
         await asyncio.wait({task})

@@ -39,8 +39,8 @@ _LOCK_APPENDS: Final = f"SELECT pg_advisory_xact_lock({LOG_LOCK})"
 class Checker:
     """Checks answers during a fault: only refusals, within the deadline, and fast once detected.
 
-    `idle` are answers of a process that the fault does not affect. Their latency is the machine's,
-    so it is added to the limits; on an idle machine it is close to 0.
+    `idle` are answers of a gateway to health checks, which no fault affects. Their latency is the
+    machine's, so it is added to the limits; without other load it is close to 0.
     """
 
     def __init__(self, case_run: CaseRun, idle: Sequence[Answer]) -> None:

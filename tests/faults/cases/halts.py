@@ -152,7 +152,7 @@ async def _check(case_run: CaseRun, deployment: Deployment, answered: Iterable[_
         f"than {_CLOSE.total_seconds() * 1000:g} ms after a release in their scope"
     )
     case_run.require(not while_halted, f"released while halted: {while_halted[:5]}")
-    case_run.require(not after_answer, f"released after the answer: {after_answer[:5]}")
+    case_run.require(not after_answer, f"released after a halt was answered: {after_answer[:5]}")
     lost = set(answered_at) - halted
     case_run.require(not lost, f"{len(lost)} halts were answered and are not in the log")
     case_run.require(counts["close"] > 0, "no halt raced a release, so this case cannot fail")

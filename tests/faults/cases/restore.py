@@ -75,7 +75,9 @@ class _Rehearsal:
         await self._until_recovered()
         end = await self._end_of_log()
         fork = await self._fork()
-        self._case_run.require(fork["fork"]["position"] == end, f"forked at {fork} of {end}")
+        self._case_run.require(
+            fork["fork"]["position"] == end, f"the log ends at position {end}, forked at: {fork}"
+        )
         await self._continue(known, ledger, fork, begun)
 
     async def close(self) -> None:
@@ -188,7 +190,9 @@ class _Rehearsal:
             self._case_run.recovered(time.monotonic() - begun)
             lost = await self._missing_of(deployment, ledger)
             early = known.keys() & lost
-            self._case_run.require(not early, f"{len(early)} lost from before the target: {early}")
+            self._case_run.require(
+                not early, f"{len(early)} orders lost that are older than the target time: {early}"
+            )
             self._case_run.require(bool(lost), "no order was lost, so nothing was rehearsed")
             await self._require_executor_stopped(deployment, fork["fork"])
             await self._send_again(deployment, ledger)

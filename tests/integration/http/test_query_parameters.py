@@ -94,7 +94,7 @@ async def test_a_query_without_a_parameter_is_accepted(apps: Served, query: str)
     assert (await apps.api.get(f"internal/orders/{order_id}?{query}")).status_code == 200
 
 
-@pytest.mark.parametrize("document", [documents.API, documents.GATEWAY], ids=["a", "g"])
+@pytest.mark.parametrize("document", [documents.API, documents.GATEWAY], ids=["API", "gateway"])
 def test_every_call_is_documented_with_that_refusal(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for described in methods.values():

@@ -504,7 +504,7 @@ def test_the_message_of_a_timed_out_order_has_its_worker_and_the_timeout(
 @pytest.mark.parametrize(
     "late",
     [SPLIT, split_of(T0 + seconds(9999), 1), TIME_OUT],
-    ids=["late worker", "worker too late", "monitor"],
+    ids=["split in time", "split too late", "time out"],
 )
 def test_a_command_after_the_outcome_causes_no_event(outcome: Event, late: Command) -> None:
     given_events(CREATED, outcome).when(late).then()

@@ -166,13 +166,15 @@ def test_a_slice_that_is_not_due_is_not_released_with_the_others() -> None:
     ("times", "max_delay_seconds", "limit"),
     [
         pytest.param((0, 30), 60, 30, id="until its successor is due"),
-        pytest.param((0, 1), 60, 1, id="its successor is due after a second"),
-        pytest.param((0, 0.3, 300), 60, 1, id="for a second though its successor is due"),
-        pytest.param((0, 300), 60, 60, id="for the releaser's delay at most"),
+        pytest.param((0, 1), 60, 1, id="until its successor is due, after a second"),
+        pytest.param((0, 0.3, 300), 60, 1, id="for a second, though its successor is due earlier"),
+        pytest.param((0, 300), 60, 60, id="for the delay at most"),
         pytest.param((0, 300), 0.25, 0.25, id="for a delay below a second"),
-        pytest.param((0, 0.3), 0.25, 0.25, id="for a delay shorter than its successor's"),
-        pytest.param((0, 0.3), 0.5, 0.5, id="for a delay between its successor's and a second"),
-        pytest.param((0, 300), 301, 300, id="its successor is due before the delay ends"),
+        pytest.param((0, 0.3), 0.25, 0.25, id="for a delay that ends before its successor is due"),
+        pytest.param(
+            (0, 0.3), 0.5, 0.5, id="for a delay below a second, though its successor is due earlier"
+        ),
+        pytest.param((0, 300), 301, 300, id="until its successor is due, before the delay ends"),
     ],
 )
 def test_a_slice_can_be_released(
