@@ -448,7 +448,7 @@ def test_a_page_of_slices_reads_a_page(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("after", [0, LOGGED, 3 * ORDERS])
-def test_a_page_of_the_log_reads_a_page_and_of_one_type_a_bounded_scan(
+def test_a_page_of_the_log_reads_a_page_and_a_page_of_one_type_a_bounded_part(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
     every = load_sql("pulse.eventstore", "select_log_page")

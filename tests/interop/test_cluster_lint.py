@@ -81,7 +81,9 @@ def validated_by_patroni(file: Path, home: Path) -> str:
 
 
 @needs_patroni
-def test_patroni_accepts_its_file_but_for_the_etcd_that_does_not_run(tmp_path: Path) -> None:
+def test_patroni_finds_nothing_wrong_in_its_file_except_that_etcd_does_not_run(
+    tmp_path: Path,
+) -> None:
     checked = validated_by_patroni(PATRONI_CONFIGURATION, tmp_path)
     found = [line for line in checked.splitlines() if line.strip()]
     assert [line for line in found if not line.startswith("etcd3.")] == []

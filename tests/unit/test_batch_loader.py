@@ -77,7 +77,7 @@ async def test_three_queries_run_at_once_and_the_other_keys_share_the_next() -> 
     assert len(source.asked[3]) == 17
 
 
-async def test_an_error_is_raised_to_all_callers_of_its_query_and_to_none_after() -> None:
+async def test_an_error_is_raised_to_all_callers_of_its_query_and_to_no_later_caller() -> None:
     source = FakeSource()
     source.fails = True
     loader = BatchLoader(source.fetch)

@@ -54,7 +54,7 @@ async def until_fault(tested: Loop, words: str) -> None:
         (ZeroDivisionError("a bug"), r"has failed for \d+ s: crashed with ZeroDivisionError"),
     ],
 )
-async def test_a_loop_whose_steps_all_fail_says_why_and_is_well_after_one_that_does_not(
+async def test_a_loop_whose_steps_all_fail_has_a_fault_until_a_step_succeeds(
     monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     monkeypatch.setattr(loop, "MAX_FAILING_SECONDS", 0.01)
@@ -72,7 +72,7 @@ async def test_a_loop_whose_steps_all_fail_says_why_and_is_well_after_one_that_d
         await until_well(tested)
 
 
-async def test_a_loop_that_fails_now_and_then_is_well() -> None:
+async def test_a_loop_that_fails_now_and_then_has_no_fault() -> None:
     failed = asyncio.Event()
 
     async def step() -> None:

@@ -43,7 +43,7 @@ class _Race(msgspec.Struct, frozen=True):
 
 
 async def run(case_run: CaseRun) -> None:
-    """Place orders, and cancel each at the moment at which one of its slices is released."""
+    """Place orders, and cancel each when it is split or when one of its slices is released."""
     races: list[_Race] = []
     async with (
         case_run.deployment(
@@ -140,7 +140,7 @@ async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) 
         f"409 {statuses[409]:,}"
     )
     case_run.fact(
-        f"{unsplit:,} cancels raced the split and won {cancelled_unsplit:,} times; of the slices "
+        f"{unsplit:,} races with the split, {cancelled_unsplit:,} won by the cancel; of the slices "
         f"{states['R']:,} were released, {states['C']:,} cancelled, {states['E']:,} expired"
     )
     for what, count in (

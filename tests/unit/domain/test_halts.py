@@ -220,7 +220,7 @@ def test_the_halts_in_force_are_those_that_the_events_leave() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(TARGETS), st.booleans()), max_size=30))
-def test_any_commands_leave_at_most_one_halt_a_target_and_fold_to_the_same(
+def test_after_any_commands_each_target_has_at_most_one_halt_and_the_fold_is_equal(
     commands: list[tuple[HaltTarget, bool]],
 ) -> None:
     """After each command the halts in force are those of a set of targets."""
