@@ -119,7 +119,7 @@ async def test_filters_are_of_the_callers_scope(apps: Served) -> None:
     assert await listed(apps, alice, created_before=second["created_at"]) == ["a%"]
 
 
-async def test_pages_by_cursors_that_have_no_position(apps: Served) -> None:
+async def test_orders_are_read_page_by_page_and_cursors_have_no_position(apps: Served) -> None:
     alice, bob = anyone(), anyone()
     keys = [f"k{n}" for n in range(5)]
     for key in keys:

@@ -74,7 +74,7 @@ async def test_orders_are_found_by_trace_caller_and_time(shared_api: httpx.Async
     assert await found(shared_api, **between) == [keys[2], keys[1]]
 
 
-async def test_pages_of_found_orders_by_cursor(shared_api: httpx.AsyncClient) -> None:
+async def test_found_orders_are_read_page_by_page(shared_api: httpx.AsyncClient) -> None:
     name = uuid4().hex
     keys = [f"{name}-{n}" for n in range(5)]
     (first, *_) = await placed(shared_api, name, *keys)

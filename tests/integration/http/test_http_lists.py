@@ -91,7 +91,7 @@ async def test_orders_are_listed_newest_first_as_each_is_answered_alone(
     assert page["as_of_position"] == 8
 
 
-async def test_pages_of_orders_by_cursor(shared_api: httpx.AsyncClient) -> None:
+async def test_orders_are_read_page_by_page(shared_api: httpx.AsyncClient) -> None:
     instrument = new_instrument()
     ids = await completed(shared_api, 5, instrument=instrument)
     filters = {"order_queue_status": "COMPLETED", "instrument": instrument}

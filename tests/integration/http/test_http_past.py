@@ -28,7 +28,9 @@ async def split_order(api: httpx.AsyncClient) -> dict[str, Any]:
     return found
 
 
-async def test_an_order_as_of_each_version_position_and_time(api: httpx.AsyncClient) -> None:
+async def test_an_order_is_read_as_of_each_version_position_and_time(
+    api: httpx.AsyncClient,
+) -> None:
     now = await split_order(api)
     url = f"{ORDERS}/{now['order_id']}"
     assert "as_of" not in now
@@ -51,7 +53,7 @@ async def test_an_order_as_of_each_version_position_and_time(api: httpx.AsyncCli
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_the_queue_as_of_each_position_and_time(api: httpx.AsyncClient) -> None:
+async def test_the_queue_is_read_as_of_each_position_and_time(api: httpx.AsyncClient) -> None:
     zero = {"remaining": 0, "released": 0, "cancelled": 0, "expired": 0}
     assert (await api.get(QUEUE)).json() == {
         "as_of_position": 0,

@@ -154,7 +154,7 @@ def test_a_halt_is_shown_with_its_reason_which_is_text_not_markup(
         console.http.delete(f"/internal/halts/{halted.json()['halt_id']}")
 
 
-def test_the_overview_in_both_themes(pages: Pages) -> None:
+def test_the_overview_follows_the_theme_of_the_system(pages: Pages) -> None:
     for theme in ("light", "dark"):
         page = pages.new(color_scheme=theme)
         page.goto("/console")
