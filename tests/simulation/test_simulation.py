@@ -32,7 +32,7 @@ REQUIRED_EVENTS = (
     "OrderCancelled",
     "NothingToCancel",
     "overtaken=",
-    "not_written=",
+    "not_confirmed=",
     "update_checkpoint",
     "lock_seal                    succeeds: 0 rows",
 )
@@ -58,7 +58,7 @@ def test_every_invariant_holds_in_every_schedule(
     assert broken == []
 
 
-def test_the_schedules_contain_every_required_event(
+def test_the_runs_contain_every_required_event(
     runs: tuple[list[RunResult], Counter[str]],
 ) -> None:
     assert [what for what in REQUIRED_EVENTS if not runs[1][what]] == []

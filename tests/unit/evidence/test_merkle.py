@@ -105,5 +105,5 @@ def test_there_is_no_proof_for_a_leaf_that_the_tree_lacks(index: int, size: int)
 
 def test_a_frontier_of_another_size_is_refused() -> None:
     frontier, _ = Frontier().extended(leaves_of(5))
-    with pytest.raises(ValueError, match="subtrees"):
+    with pytest.raises(ValueError, match="are not the hashes of a tree"):
         Frontier.decode(7, frontier.encoded)
