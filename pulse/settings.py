@@ -235,7 +235,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_release_delay_seconds: Annotated[
         float,
         _seconds(1, 86_400),
-        "A slice that is not released within this time after its scheduled time expires.",
+        "How late a slice can be released; then it expires. It expires earlier if the next slice "
+        "of its order is due, but not within 1 s of its scheduled time.",
     ] = 60.0
     session_policy: Annotated[
         SessionPolicy,

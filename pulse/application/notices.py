@@ -53,17 +53,19 @@ class Notice(msgspec.Struct, frozen=True):
     needs_person: bool
 
 
-class ProcessFaults(msgspec.Struct, frozen=True, kw_only=True):
-    """Why parts of this process cannot work; None if a part works, or the process lacks it.
+class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
+    """What only the process itself knows: which parts of it cannot do their work, and why.
 
-    `replica` is why lists are not read on the replica. `anchors` names each place where checkpoints
-    cannot be kept.
+    `projector`, `replica` (which lists are read on) and `sealer` are None if the part works or the
+    process has no such part. `anchors` has a sentence for each place where checkpoints cannot be
+    kept. `seals` is whether the process has a sealer.
     """
 
     projector: str | None = None
     replica: str | None = None
     sealer: SealFault | None = None
     anchors: Sequence[str] = ()
+    seals: bool = False
 
 
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +73,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     `audit` and `seal` are each None if this role may not read its tables or they are locked.
     `halts` are those in force; `halts_fault` is why they cannot be read. `rights` are those of the
-    role of a process; None for a command, which may use another role. `process` has the faults of
-    the process that read the snapshot.
+    role of a process; None for a command, which may use another role. `process` is the
+    state of the process that read the snapshot.
     """
 
     log: LogState
@@ -84,7 +86,7 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     halts: tuple[Halt, ...] = ()
     halts_fault: str | None = None
     rights: RoleRights | None = None
-    process: ProcessFaults = ProcessFaults()
+    process: ProcessState = ProcessState()
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
@@ -156,24 +158,24 @@ PROCESS_NOTICES: Final = {
 """The codes of `process_notices`, and whether each needs a person."""
 
 
-def process_notices(faults: ProcessFaults) -> Iterator[Notice]:
+def process_notices(state: ProcessState) -> Iterator[Notice]:
     """The notices about one process, which other processes do not know."""
     messages: dict[str, str] = {}
-    if faults.projector is not None:
+    if state.projector is not None:
         messages["projection_left_to_others"] = (
             "this process cannot run the projection, so another process must run it: "
-            f"{faults.projector}"
+            f"{state.projector}"
         )
-    if faults.replica is not None:
+    if state.replica is not None:
         messages["replica_unused"] = (
             "lists are read on the primary, since the replica cannot be used: "
-            f"{faults.replica}; check the server of PULSE_READ_DATABASE_URL"
+            f"{state.replica}; check the server of PULSE_READ_DATABASE_URL"
         )
-    if faults.sealer is not None:
-        messages[faults.sealer.code] = faults.sealer.message
-    if faults.anchors:
+    if state.sealer is not None:
+        messages[state.sealer.code] = state.sealer.message
+    if state.anchors:
         messages["anchors_failing"] = (
-            f"checkpoints are not kept outside the database: {'; '.join(faults.anchors)}"
+            f"checkpoints are not kept outside the database: {'; '.join(state.anchors)}"
         )
     for code, message in messages.items():
         yield Notice(code, message, needs_person=PROCESS_NOTICES[code])
@@ -389,8 +391,8 @@ def _seal_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         yield Notice("seal_unreadable", message, needs_person=False)
         return
     if seal.verifier_key is None:
-        sealer = snapshot.process.sealer
-        if sealer is None or sealer.code != "seal_key_unusable":
+        # A process that seals has just started, or has the notice seal_key_unusable.
+        if not snapshot.process.seals:
             message = (
                 "the log is not sealed, so a change to it can go unnoticed: make a key with `pulse "
                 "key new` and set PULSE_SEAL_KEY"

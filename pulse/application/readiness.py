@@ -10,7 +10,7 @@ from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
     HealthSnapshot,
     Notice,
-    ProcessFaults,
+    ProcessState,
     next_id_taken,
     notices_of,
     read_health_snapshot,
@@ -58,7 +58,7 @@ class Readiness:
         append: Callable[[], Awaitable[str | None]],
         others: Callable[[], Mapping[str, str | None]],
         halts: ReleaseHalts,
-        process: Callable[[], ProcessFaults],
+        process: Callable[[], ProcessState],
         timeout_seconds: float,
     ) -> None:
         self._database = database

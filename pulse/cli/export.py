@@ -57,7 +57,10 @@ def export(  # noqa: PLR0913 - one for each filter
         Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")
     ],
     form: Annotated[
-        _Text, typer.Option("--format", metavar="FORM", help="ndjson (the default) or csv.")
+        _Text,
+        typer.Option(
+            "--format", metavar="FORM", help="ndjson or csv. Default: csv if FILE is a .csv."
+        ),
     ] = None,
     slices: Annotated[bool, typer.Option("--slices", help="CSV, one row for each slice.")] = False,
     after: Annotated[
@@ -105,6 +108,8 @@ def export(  # noqa: PLR0913 - one for each filter
       pulse export -o log.ndjson.gz --after 1200000
       pulse export -o slices.csv --slices --from 2026-01-05T00:00:00+05:30
     """
+    if form is None and file.name.removesuffix(".gz").endswith(".csv"):
+        form = "csv"
     known_form = _form_of(form, slices=slices)
     filters = {
         "after": str(after),

@@ -64,7 +64,12 @@ def halt(
         echo(msgspec.json.encode(halted.halt))
         return
     before = "" if halted.created else ", before this command; nothing was changed"
-    for line in (*_lines(halted.halt, before), f"lift it: pulse resume {halted.halt.halt_id}"):
+    lines = (
+        *_lines(halted.halt, before),
+        "slices that become due are not released, and expire when they are too late",
+        f"lift it: pulse resume {halted.halt.halt_id}",
+    )
+    for line in lines:
         output().print(line)
 
 

@@ -313,6 +313,8 @@ def _what_is_left(order: OrderView) -> Iterator[Text]:
         return
     yield from _section("What was left" if order.as_of else "What is left")
     yield _line(f"  {format_quantities(order.quantities)}")
+    if order.quantities.expired:
+        yield _line("  Expired shares were not released in time, and never will be.")
     scheduled = [s for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
         yield _line("  No share remains: the order no longer changes.")

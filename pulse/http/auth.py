@@ -41,8 +41,9 @@ _OWN_PAGES: Final = (b"same-origin", b"none")
 """Sec-Fetch-Site of a request by a page of this server, or by the person at the browser."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")
 NOT_THIS_MACHINE: Final = (
-    "without service tokens the internal API accepts only direct requests from its own machine: "
-    "set PULSE_SERVICE_TOKENS to allow others"
+    "without service tokens the internal API accepts only direct requests from its own machine, "
+    "to a Host such as 127.0.0.1 or localhost and without headers of a proxy: set "
+    "PULSE_SERVICE_TOKENS to allow others"
 )
 THIS_MACHINE: Final = Service(ANONYMOUS, ALL_RIGHTS)
 _NOT_GATEWAY: Final = f"only the service named {GATEWAY_NAME} may send {ON_BEHALF_OF}"

@@ -23,7 +23,7 @@ from pulse.application.list_reads import ListReads, Replica
 from pulse.application.notices import (
     PROCESS_NOTICES,
     NoticeWatch,
-    ProcessFaults,
+    ProcessState,
     process_notices,
 )
 from pulse.application.origin import Origin, system_clock
@@ -206,7 +206,7 @@ class Node:
             append=self._store.appender.fault,
             others=self._other_checks,
             halts=self.halts,
-            process=self._faults,
+            process=self._state,
             timeout_seconds=settings.timeout_seconds,
         )
         self.overview = Overview(
@@ -379,17 +379,18 @@ class Node:
             checks["workers"] = "; ".join(filter(None, faults)) or None
         return checks
 
-    def _faults(self) -> ProcessFaults:
+    def _state(self) -> ProcessState:
         sealer, anchors = self._seal or (None, None)
-        return ProcessFaults(
+        return ProcessState(
             projector=self._projector.fault or self._projector_loop.fault,
             replica=None if self._replica is None else self._replica.fault,
             sealer=None if sealer is None else sealer.fault,
             anchors=() if anchors is None else anchors.faults,
+            seals=sealer is not None,
         )
 
     def _has_notice(self, code: str) -> bool:
-        return any(notice.code == code for notice in process_notices(self._faults()))
+        return any(notice.code == code for notice in process_notices(self._state()))
 
     def _on_advance(self) -> None:
         """After the projection advanced: there may be orders to split and slices to release."""

@@ -44,12 +44,13 @@ _SELECT_TALLY_END = load_sql(__package__, "select_tally_end")
 
 
 class MinuteSums(msgspec.Struct, frozen=True):
-    """What the events of one minute did: orders accepted and split, and the quantity released."""
+    """What the events of one minute did: orders accepted and split, shares released and expired."""
 
     minute: datetime
     accepted: int = 0
     split: int = 0
     released_quantity: int = 0
+    expired_quantity: int = 0
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -185,4 +186,6 @@ def _totals(sums: list[Any]) -> QueueTotals:
 def _minute_sums(minute: datetime, sums: dict[datetime, QueueTotals]) -> MinuteSums:
     found = sums.get(minute, QueueTotals())
     accepted = found.pending + found.completed + found.failed + found.cancelled
-    return MinuteSums(minute, accepted, found.completed, found.released_quantity)
+    return MinuteSums(
+        minute, accepted, found.completed, found.released_quantity, found.expired_quantity
+    )

@@ -53,11 +53,13 @@ def test_the_log_is_written_in_each_form(log: str, tmp_path: Path) -> None:
     assert positions(file.read_bytes()) == [41, 42, 43]
     file.unlink()
 
-    packed = tmp_path / "log.csv.gz"
-    exported(log, packed, "--format", "csv", "--before", (T0 + timedelta(seconds=2)).isoformat())
-    rows = list(csv.DictReader(gzip.decompress(packed.read_bytes()).decode().splitlines()))
-    assert [row["position"] for row in rows] == ["1", "2"]
-    packed.unlink()
+    before = ("--before", (T0 + timedelta(seconds=2)).isoformat())
+    for name, arguments in (("log.csv.gz", ()), ("log.gz", ("--format", "csv"))):
+        packed = tmp_path / name
+        exported(log, packed, *before, *arguments)
+        rows = list(csv.DictReader(gzip.decompress(packed.read_bytes()).decode().splitlines()))
+        assert [row["position"] for row in rows] == ["1", "2"]
+        packed.unlink()
 
     slices = tmp_path / "slices.csv"
     out = exported(log, slices, "--slices")

@@ -19,7 +19,8 @@ def test_a_halt_is_set_listed_and_lifted(conninfo: str) -> None:
     instrument = ("--instrument", "NSE:TCS", "--reason", "wrong price")
     set_halt = run_pulse("halt", *instrument, conninfo=conninfo)
     assert (set_halt.exit_code, set_halt.err) == (0, "")
-    first, id_line, halted, lift = set_halt.out.splitlines()
+    first, id_line, halted, expiry, lift = set_halt.out.splitlines()
+    assert "expire when they are too late" in expiry
     assert first == "halted NSE:TCS"
     halt_id = id_line.split()[1]
     assert halted.startswith("  halted  ")

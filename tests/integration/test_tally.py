@@ -47,7 +47,13 @@ async def expected_minutes(database: Database, rows: Sequence[Row]) -> dict[date
         after = await history.totals(position)
         change = after.minus(before)
         accepted = change.pending + change.completed + change.failed + change.cancelled
-        sums = MinuteSums(minute, accepted, change.completed, change.released_quantity)
+        sums = MinuteSums(
+            minute,
+            accepted,
+            change.completed,
+            change.released_quantity,
+            change.expired_quantity,
+        )
         found[minute], before = sums, after
     return found
 

@@ -146,6 +146,8 @@ def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
     """What Pulse still does with an order that is split."""
     if order.quantities.cancelled:
         yield "Its remaining shares were cancelled after it was split."
+    if order.quantities.expired:
+        yield f"{counted(order.quantities.expired, 'share')} expired and will never be released."
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
         yield "No share remains: the order no longer changes."

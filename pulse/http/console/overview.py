@@ -71,6 +71,7 @@ def overview_routes(overview: Overview) -> list[HTTPRouteHandler]:
             view=view,
             position=view.tally.position if view.tally else None,
             charts=_charts(view.tally.minutes) if view.tally else (),
+            expired=sum(m.expired_quantity for m in view.tally.minutes) if view.tally else None,
             more=_pages_of_notices(view),
         )
 

@@ -19,6 +19,7 @@ from pulse.secret import Secret, ServiceToken
 from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.events import (
     order_created,
+    slices_expired,
     slices_released,
     slices_scheduled,
     splitting_failed,
@@ -86,6 +87,26 @@ async def test_pages_of_slices_follow_each_other(api: httpx.AsyncClient) -> None
 
 def split(slices: int, minutes: int) -> dict[str, Any]:
     return {"num_splits": slices, "duration_minutes": minutes, "randomize": False}
+
+
+async def test_the_overview_has_the_shares_that_expired(
+    conninfo: str, api: httpx.AsyncClient
+) -> None:
+    async def shown() -> str:
+        page = await page_at(api, "")
+        found = re.search(r"<dt>Shares expired in the last hour</dt><dd>(.*)</dd>", page)
+        return re.sub(r"<[^>]+>", "", found[1]) if found else ""
+
+    assert await shown() == "0"
+    created = order_created()
+    scheduled = slices_scheduled(created)
+    expired = slices_expired(created, scheduled)
+    write(conninfo, *stored([created, scheduled, expired]))
+
+    async def is_shown() -> bool:
+        return await shown() == f"{expired.quantity} (late and expired slices)"
+
+    await until(is_shown, "the overview has the expired shares")
 
 
 async def test_a_halted_slice_is_marked_with_the_reason(

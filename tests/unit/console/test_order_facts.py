@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -125,6 +126,7 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
     split = slices_scheduled(created)
     released = slices_released(created, split, count=2)
     cancelled = order_cancelled(created, split, released)
+    expired = slices_expired(created, split, released)
     kept = order_created(timestamp=AT, release=False)
 
     assert state_sentences(view(created, split, released)) == [
@@ -134,6 +136,8 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
         "Its remaining shares were cancelled after it was split.",
         "No share remains: the order no longer changes.",
     ]
+    lost, *_ = state_sentences(view(created, split, released, expired))
+    assert re.fullmatch(r"\d+ shares expired and will never be released\.", lost)
     assert state_sentences(view(kept, slices_scheduled(kept))) == [
         "It is split. Pulse does not release its slices: they stay scheduled."
     ]
