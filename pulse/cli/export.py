@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
-from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import msgspec
@@ -17,11 +16,10 @@ from pulse.application.log_formats import LogFormat
 from pulse.application.log_formats import export as formatted
 from pulse.application.log_reader import EventQuery, LogRange
 from pulse.cli.exits import run_with_tools
+from pulse.cli.queries import query_of
 from pulse.cli.terminal import errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.http.api.events import EventParameters, event_query
-from pulse.http.errors import BadRequest
-from pulse.http.parameters import parse_query
 from pulse.process.tools import Tools
 from pulse.wording import counted
 
@@ -30,6 +28,12 @@ _SAVED_BYTES: Final = 4 * 1024 * 1024
 
 _GZIP_LEVEL: Final = 6
 _GZIP_WINDOW_BITS: Final = 31
+
+_OPTIONS: Final = {
+    "order_id": "--order",
+    "recorded_from": "--from",
+    "recorded_before": "--before",
+}
 
 _Text = str | None
 
@@ -112,14 +116,14 @@ def export(  # noqa: PLR0913 - one for each filter
         form = "csv"
     known_form = _form_of(form, slices=slices)
     filters = {
-        "after": str(after),
+        "after": after,
         "type": event_type,
         "order_id": order_id,
         "recorded_from": recorded_from,
         "recorded_before": recorded_before,
         "rows": "slices" if slices else None,
     }
-    query = _query_of({name: value for name, value in filters.items() if value is not None})
+    query = query_of(filters, _OPTIONS, EventParameters, event_query)
     started = time.monotonic()
     with progress_on(errors(), "position") as on_progress:
         exported = run_with_tools(
@@ -141,19 +145,6 @@ def _form_of(form: str | None, *, slices: bool) -> LogFormat:
         "--slices needs the format csv" if slices else "expected ndjson or csv",
         param_hint="--format",
     )
-
-
-def _query_of(parameters: dict[str, str]) -> EventQuery:
-    """The query with these parameters of `GET /internal/events`, under the same rules.
-
-    Raises:
-        typer.BadParameter: a parameter breaks a rule.
-    """
-    try:
-        encoded = urlencode(parameters, quote_via=quote).encode()
-        return event_query(parse_query(encoded, EventParameters))
-    except BadRequest as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 async def _export(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Annotated, Final
-from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
@@ -11,16 +10,16 @@ from rich.text import Text
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.in_process import InProcessOrders
 from pulse.cli.exits import run_with_tools
+from pulse.cli.queries import query_of
 from pulse.cli.terminal import AsJson, add_command, display_time, echo, group, output
 from pulse.http.api.lists import OrderParameters, order_query
-from pulse.http.errors import BadRequest
-from pulse.http.parameters import parse_query
 from pulse.printable import printable
 from pulse.projections.lists import MAX_ORDERS_PER_PAGE, OrderQuery
 from pulse.projections.order_view import OrderView
 from pulse.wording import counted
 
 _MAX_LISTED: Final = 10_000
+_OPTIONS: Final = {"order_unique_key": "--key", "order_queue_status": "--status"}
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -162,11 +161,7 @@ def order_query_of(**parameters: str | None) -> OrderQuery:
     Raises:
         typer.BadParameter: a parameter breaks a rule.
     """
-    given = {name: value for name, value in parameters.items() if value is not None}
-    try:
-        return order_query(parse_query(urlencode(given, quote_via=quote).encode(), OrderParameters))
-    except BadRequest as error:
-        raise typer.BadParameter(str(error)) from None
+    return query_of(parameters, _OPTIONS, OrderParameters, order_query)
 
 
 orders = group(

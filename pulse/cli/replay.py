@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import msgspec
@@ -17,6 +16,7 @@ from pulse.application.orders import OrderNotFound
 from pulse.application.past import AsOfQuery, TimeInFuture, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import KeyScope, order_query_of
+from pulse.cli.queries import query_of
 from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.terminal import (
     display_time,
@@ -36,8 +36,6 @@ from pulse.domain import (
 from pulse.errors import PulseError
 from pulse.eventstore import RecordedEvent
 from pulse.http.api.past import OrderAsOfParameters, as_of_query
-from pulse.http.errors import BadRequest
-from pulse.http.parameters import parse_query
 from pulse.postgres import DatabaseUnavailable
 from pulse.printable import printable
 from pulse.process.tools import Tools
@@ -141,13 +139,7 @@ def _as_of_query(**parameters: int | str | None) -> AsOfQuery:
     Raises:
         typer.BadParameter: a parameter breaks a rule, or there are several.
     """
-    given = {name: str(value) for name, value in parameters.items() if value is not None}
-    try:
-        return as_of_query(
-            parse_query(urlencode(given, quote_via=quote).encode(), OrderAsOfParameters)
-        )
-    except BadRequest as error:
-        raise typer.BadParameter(str(error)) from None
+    return query_of(parameters, {}, OrderAsOfParameters, as_of_query)
 
 
 async def _history(

@@ -336,8 +336,8 @@ def test_an_order_is_printed_as_of_a_point_in_its_past(
         (("--position", "4"), 1, "position 4 is beyond the log's end, which is 3"),
         (("--at", "2026-03-02T03:44:59Z"), 1, "the order did not exist then"),
         (("--at", "9999-01-01T00:00:00Z"), 1, "the time is in the future"),
-        (("--at", "2026-03-02T03:44:59"), 2, "at is not a valid time"),
-        (("--version", "1", "--position", "1"), 2, "position is given together with version"),
+        (("--at", "2026-03-02T03:44:59"), 2, "--at: is not a valid time"),
+        (("--version", "1", "--position", "1"), 2, "--position: is given together with version"),
     ],
 )
 def test_a_point_that_does_not_exist_is_an_error(
