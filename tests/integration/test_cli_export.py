@@ -163,7 +163,7 @@ def test_an_export_without_a_partial_file_begins_after_the_given_position(
         (
             ["-o", "x", "--slices", "--type", "TimedOut"],
             2,
-            "type cannot be combined with rows=slices",
+            "--type: cannot be combined with rows=slices",
         ),
         (["-o", "x", "--type", "OrderFilled"], 2, "--type: is not allowed"),
         (["-o", "x", "--order", "7"], 2, "--order: is not allowed"),

@@ -178,17 +178,17 @@ def test_a_list_as_text_begins_with_the_order_and_ends_with_the_count(conninfo: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    "arguments",
     [
-        (["--key-scope", "internal"], "key_scope"),
-        (["--key", ""], "order_unique_key"),
-        (["--placed-by", "a b"], "placed_by"),
-        (["--trace-id", "t" * 129], "trace_id"),
-        (["--status", "OPEN"], "order_queue_status"),
-        (["--created-from", "2026-01-05T09:15:00"], "created_from"),
+        ["--key-scope", "internal"],
+        ["--key", ""],
+        ["--placed-by", "a b"],
+        ["--trace-id", "t" * 129],
+        ["--status", "OPEN"],
+        ["--created-from", "2026-01-05T09:15:00"],
     ],
 )
-def test_a_wrong_filter_is_wrong_usage(conninfo: str, arguments: list[str], named: str) -> None:
+def test_a_wrong_filter_is_wrong_usage(conninfo: str, arguments: list[str]) -> None:
     ended = run_pulse("orders", "list", *arguments, conninfo=conninfo)
     assert ended.exit_code == 2
-    assert named in ended.err
+    assert ended.err.startswith(f"pulse: Invalid value for {arguments[0]}: ")
