@@ -12,8 +12,8 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.notices import (
     HealthSnapshot,
     notices_of,
+    read_halt_state,
     read_health_snapshot,
-    with_halts,
 )
 from pulse.application.role_rights import read_role_rights
 from pulse.loop import Job
@@ -95,12 +95,12 @@ class DatabaseGauges(Job[bool]):
 
     async def _read(self, lock: GaugesLock) -> None:
         connection = lock.connection
-        snapshot = await read_health_snapshot(connection, self._timeout_seconds)
+        halts = await read_halt_state(self._halts)
+        snapshot = await read_health_snapshot(connection, self._timeout_seconds, halts)
         due = await count_due_slices(connection)
         pending = await read_pending_counts(connection)
         rights = await read_role_rights(connection)
         snapshot = msgspec.structs.replace(snapshot, rights=rights)
-        snapshot = await with_halts(snapshot, self._halts)
         await self._count_if_due()
         _set(snapshot, pending, due)
         self._set_notices(snapshot)

@@ -68,6 +68,13 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     seals: bool = False
 
 
+class HaltState(msgspec.Struct, frozen=True):
+    """The halts in force, and why they cannot be read."""
+
+    in_force: tuple[Halt, ...] = ()
+    fault: str | None = None
+
+
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers, read by several queries.
 
@@ -89,8 +96,10 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     process: ProcessState = ProcessState()
 
 
-async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
-    """The snapshot now. A claim is overdue after `timeout_seconds`.
+async def read_health_snapshot(
+    connection: Connection, timeout_seconds: float, halts: HaltState
+) -> HealthSnapshot:
+    """The snapshot now, with these halts. A claim is overdue after `timeout_seconds`.
 
     Its cost does not grow with the log or with finished orders. It grows with the pending ones,
     which are all read for their claims: about 30 ms for 100,000 on a busy machine of two cores.
@@ -100,24 +109,25 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
     return HealthSnapshot(
         log=await read_log_state(connection),
         lag=lag,
-        queue=await read_queue_health(connection),
+        queue=await read_queue_health(connection, [halt.target for halt in halts.in_force]),
         workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),
         seal=await _read_seal(connection),
+        halts=halts.in_force,
+        halts_fault=halts.fault,
     )
 
 
-async def with_halts(snapshot: HealthSnapshot, halts: ReleaseHalts) -> HealthSnapshot:
-    """The snapshot with the halts in force.
+async def read_halt_state(halts: ReleaseHalts) -> HaltState:
+    """The halts in force now.
 
     Raises:
         DatabaseUnavailable: they cannot be read now.
     """
     try:
-        in_force = (await halts.current()).in_force
+        return HaltState((await halts.current()).in_force)
     except (EventTooNew, EventUnreadable, HistoryBroken) as error:
-        return msgspec.structs.replace(snapshot, halts_fault=str(error))
-    return msgspec.structs.replace(snapshot, halts=in_force)
+        return HaltState(fault=str(error))
 
 
 async def _read_audit(connection: Connection) -> AuditState | None:
@@ -355,14 +365,18 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         needs_person = seconds >= MAX_WAIT_WITHOUT_WORKER_SECONDS
         yield Notice("no_releaser", message, needs_person=needs_person)
     elif seconds > MAX_DUE_SECONDS:
+        unhalted = queue.oldest_unhalted_due_seconds
+        needs_person = unhalted > MAX_DUE_SECONDS
         remedy = "read their logs, or accept fewer orders"
-        if snapshot.halts:
+        if not needs_person:
             remedy = "slices that a halt covers are not released, and expire when they are too late"
+        elif snapshot.halts:
+            remedy = f"no halt covers slices that have been due for {unhalted:.0f} s: {remedy}"
         message = (
             f"there {'is' if queue.due == 1 else 'are'} {due}, with workers present "
             f"({workers.present}): {remedy}"
         )
-        yield Notice("releases_late", message, needs_person=not snapshot.halts)
+        yield Notice("releases_late", message, needs_person=needs_person)
 
 
 def _halt_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:

@@ -13,9 +13,9 @@ from pulse.application.notices import (
     ProcessState,
     next_id_taken,
     notices_of,
+    read_halt_state,
     read_health_snapshot,
     sequence_below_position,
-    with_halts,
 )
 from pulse.application.role_rights import read_role_rights
 from pulse.postgres import Database, DatabaseUnavailable
@@ -121,16 +121,12 @@ class Readiness:
             return str(error), "unknown while the database is unavailable", None
 
     async def _read_snapshot(self) -> HealthSnapshot:
+        halts = await read_halt_state(self._halts)
         snapshot = await self._database.read(
-            lambda connection: read_health_snapshot(connection, self._timeout_seconds)
+            lambda connection: read_health_snapshot(connection, self._timeout_seconds, halts)
         )
         rights = await self._database.read(read_role_rights)
-        snapshot = msgspec.structs.replace(
-            snapshot,
-            rights=rights,
-            process=self._process(),
-        )
-        return await with_halts(snapshot, self._halts)
+        return msgspec.structs.replace(snapshot, rights=rights, process=self._process())
 
 
 def _projection_fault(snapshot: HealthSnapshot) -> str | None:

@@ -14,9 +14,9 @@ from pulse.application.notices import (
     HealthSnapshot,
     Notice,
     notices_of,
+    read_halt_state,
     read_health_snapshot,
     target_text,
-    with_halts,
 )
 from pulse.cli.exits import FAILURE, WrongSettings, run_with_tools
 from pulse.cli.projections import finding_text
@@ -139,10 +139,10 @@ def status(
 
     async def read(tools: Tools) -> _Status:
         timeout_seconds, database = settings.timeout_seconds, tools.database
+        halts = await read_halt_state(tools.halts)
         snapshot = await database.read(
-            lambda connection: read_health_snapshot(connection, timeout_seconds)
+            lambda connection: read_health_snapshot(connection, timeout_seconds, halts)
         )
-        snapshot = await with_halts(snapshot, tools.halts)
         return _Status(
             append_fault=await database.read(probe_append),
             queue=await read_queue_counts(database),

@@ -17,8 +17,8 @@ from pulse.application.notices import (
     HealthSnapshot,
     Notice,
     notices_of,
+    read_halt_state,
     read_health_snapshot,
-    with_halts,
 )
 from pulse.cli.terminal import display_time, echo, output
 from pulse.postgres import DatabaseUnavailable
@@ -106,10 +106,10 @@ async def _repeat(
 
 
 async def _read(tools: Tools, timeout_seconds: float) -> Sample:
+    halts = await read_halt_state(tools.halts)
     snapshot = await tools.database.read(
-        lambda connection: read_health_snapshot(connection, timeout_seconds)
+        lambda connection: read_health_snapshot(connection, timeout_seconds, halts)
     )
-    snapshot = await with_halts(snapshot, tools.halts)
     queue = await read_queue_counts(tools.database)
     return Sample(time.monotonic(), datetime.now(UTC), queue, snapshot)
 

@@ -1,13 +1,15 @@
 """Statistics of the order queue: its lag, its waiting and failed orders, its counts by status."""
 
+from collections.abc import Sequence
 from typing import Final, LiteralString
 
 import msgspec
 import psycopg
 
-from pulse.domain import SPLITTERS
+from pulse.domain import SPLITTERS, HaltTarget
 from pulse.eventstore import AFTER_LOG, read_log_state
 from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.projections.due_orders import halt_parameters
 from pulse.projections.position import PROJECTION_NAME
 
 MAX_EXAMINED_FOR_HEALTH: Final = 1000
@@ -44,6 +46,7 @@ class QueueHealth(msgspec.Struct, frozen=True):
     MAX_EXAMINED_FOR_HEALTH pending orders, claimed ones included, are examined. `failed_recently`
     counts the orders that FAILED in the last RECENT_SECONDS, by reason. `due` counts the orders
     that have slices to release now. Both are limited to MAX_EXAMINED_FOR_HEALTH orders, too.
+    `oldest_unhalted_due_seconds` leaves out the orders that the given halts cover.
     """
 
     waiting: int
@@ -53,6 +56,7 @@ class QueueHealth(msgspec.Struct, frozen=True):
     failed_recently: dict[str, int]
     due: int
     oldest_due_seconds: float
+    oldest_unhalted_due_seconds: float
 
 
 class QueueCount(msgspec.Struct, frozen=True):
@@ -111,9 +115,16 @@ async def read_lag(connection: Connection) -> Lag:
     return Lag(*rows[0]) if rows else Lag(0, 0.0, 0, 0)
 
 
-async def read_queue_health(connection: Connection) -> QueueHealth:
-    """Read the counts of waiting and recently failed orders, at a bounded cost."""
-    parameters = {"splitters": sorted(SPLITTERS), "recent_seconds": RECENT_SECONDS}
+async def read_queue_health(connection: Connection, halted: Sequence[HaltTarget]) -> QueueHealth:
+    """Read the counts of waiting, recently failed and due orders, at a bounded cost.
+
+    `halted` are the targets of the halts in force.
+    """
+    parameters = {
+        "splitters": sorted(SPLITTERS),
+        "recent_seconds": RECENT_SECONDS,
+        **halt_parameters(halted),
+    }
     rows = await fetch(connection, _SELECT_QUEUE_HEALTH, parameters)
     return QueueHealth(*rows[0])
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 from eventsourcing.persistence import StoredEvent
 from psycopg.conninfo import make_conninfo
 
@@ -354,6 +355,28 @@ def test_slices_that_stay_due_without_a_releaser_need_attention(conninfo: str) -
     assert 60 <= found["releases"]["oldest_due_seconds"] < 120
     with present(conninfo, "host:1:abc"):
         assert codes(status_json(conninfo, 1)) == {"releases_late": True}
+
+
+@pytest.mark.parametrize(
+    ("halted", "needs_person"),
+    [
+        (("--all",), False),
+        (("--instrument", "NSE:RELIANCE"), False),
+        (("--instrument", "NSE:TCS"), True),
+        (("--caller", "algo"), True),
+    ],
+)
+def test_slices_that_stay_due_need_attention_only_if_no_halt_covers_them(
+    conninfo: str, halted: tuple[str, ...], *, needs_person: bool
+) -> None:
+    late = order_created(timestamp=datetime.now(UTC) - timedelta(minutes=1))
+    write(conninfo, *stored([late, slices_scheduled(late)]))
+    projected(conninfo)
+    run_pulse("halt", *halted, "--reason", "test", conninfo=conninfo)
+    projected(conninfo)
+    with present(conninfo, "host:1:abc"):
+        found = codes(status_json(conninfo, int(needs_person)))
+        assert found == {"releases_halted": False, "releases_late": needs_person}
 
 
 def test_a_parked_order_needs_attention(conninfo: str) -> None:

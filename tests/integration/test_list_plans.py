@@ -473,8 +473,10 @@ def test_the_queues_health_reads_a_thousand_orders(
 ) -> None:
     statement = load_sql("pulse.projections", "select_queue_health")
     parameters = {"splitters": [1], "recent_seconds": 900.0}
-    nodes = explain_analyze(connection, mode, statement, parameters)
-    assert_costs(nodes, MAX_EXAMINED_FOR_HEALTH)
+    for halted in ([], [HaltTarget(scope="INSTRUMENT", instrument="NSE:SYM0")]):
+        given = parameters | halt_parameters(halted)
+        nodes = explain_analyze(connection, mode, statement, given)
+        assert_costs(nodes, MAX_EXAMINED_FOR_HEALTH)
 
 
 def test_no_page_is_jit_compiled(connection: psycopg.Connection[Any]) -> None:
