@@ -8,6 +8,7 @@ import pytest
 
 from pulse.application.due import DueSlices, halt_of
 from pulse.domain import (
+    Event,
     HaltReleases,
     Halts,
     HaltTarget,
@@ -154,17 +155,22 @@ async def test_a_slice_is_overdue_until_it_is_settled(database: Database, due: D
     assert halt_of(msgspec.structs.replace(slice_, state="EXPIRED"), in_force) is None
 
 
-async def test_slices_that_were_late_or_expired_are_found_newest_first(
-    database: Database, due: DueSlices
-) -> None:
-    now = datetime.now(UTC)
+def late_life(now: datetime) -> list[Event]:
+    """An order whose first slice was punctual, whose second expired, and whose third was late."""
     minute = timedelta(minutes=1)
     created = an_order(timestamp=now - 60 * minute)
     scheduled = split_at(created, now - 9 * minute, now - 6 * minute, now - 3 * minute)
     punctual = slices_released(created, scheduled, at=now - 9 * minute)
     expired = slices_expired(created, scheduled, punctual, at=now - 5 * minute)
     late = slices_released(created, scheduled, punctual, expired, at=now - 2 * minute)
-    await record(database, created, scheduled, punctual, expired, late)
+    return [created, scheduled, punctual, expired, late]
+
+
+async def test_slices_that_were_late_or_expired_are_found_newest_first(
+    database: Database, due: DueSlices
+) -> None:
+    now, minute = datetime.now(UTC), timedelta(minutes=1)
+    await record(database, *late_life(now))
     page = await due.late(now - 60 * minute, 10)
     assert page.examined_since is None
     assert not page.more
@@ -184,16 +190,10 @@ async def test_the_time_since_which_events_are_examined_is_shown_if_it_is_after_
     examined: int,
     reaches_the_start: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    now = datetime.now(UTC)
-    minute = timedelta(minutes=1)
-    created = an_order(timestamp=now - 60 * minute)
-    scheduled = split_at(created, now - 9 * minute, now - 6 * minute, now - 3 * minute)
-    punctual = slices_released(created, scheduled, at=now - 9 * minute)
-    expired = slices_expired(created, scheduled, punctual, at=now - 5 * minute)
-    late = slices_released(created, scheduled, punctual, expired, at=now - 2 * minute)
+    created, scheduled, *settled = late_life(datetime.now(UTC))
     await record(database, created, scheduled)
     ((start,),) = await fetch_as_superuser(database, "SELECT clock_timestamp()")
-    await record(database, punctual, expired, late)
+    await record(database, *settled)
     monkeypatch.setattr("pulse.application.due.MAX_EXAMINED_EVENTS", examined)
     page = await due.late(start, 10)
     assert len(page.found) == 2
