@@ -28,12 +28,20 @@ _HELD: Final = """
 SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s::text"""
 _LEFT: Final = """
 SELECT (SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s::text),
-       (SELECT count(DISTINCT pid) FROM pg_stat_activity JOIN pg_locks USING (pid)
+       (SELECT count(*) FROM pg_stat_activity a
          WHERE application_name LIKE 'pulse:%%:' || %s::text
            AND xact_start < clock_timestamp() - interval '15 s'
-           AND granted
-           AND mode IN ('RowShareLock', 'RowExclusiveLock'))"""
-"""Claims, and transactions with locks that block others. A transaction that only reads may stay."""
+           AND NOT (%s::boolean
+                    AND NOT EXISTS (
+                        SELECT FROM pg_locks l
+                         WHERE l.pid = a.pid
+                           AND granted
+                           AND mode IN ('RowShareLock', 'RowExclusiveLock'))))"""
+"""Claims and old transactions; those that only read are left out if the last parameter is true.
+
+Pulse does not end a read: it blocks no statement of another process, but it delays VACUUM and
+migrations until the worker continues or ends.
+"""
 
 
 async def run(case_run: CaseRun) -> None:
@@ -126,10 +134,11 @@ class _Injections:
         self._slots.release()
 
     async def _require_free(self, pid: str, point: FaultPoint) -> None:
-        claims, transactions = (await self._deployment.server.fetch(_LEFT, pid, pid))[0]
+        may_read = str(point.operation == "release").lower()
+        claims, transactions = (await self._deployment.server.fetch(_LEFT, pid, pid, may_read))[0]
         self._case_run.require(
             not claims and not transactions,
-            f"{point}: {claims} claims and {transactions} transactions with locks left"
+            f"{point}: {claims} claims and {transactions} transactions left"
             f" after {_FREE_SECONDS:g} s",
         )
 
