@@ -1,6 +1,5 @@
 """docs/how-to/move-to-your-own-postgres.md as written: psql, and the move to a Postgres 15."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -13,8 +12,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pulse.postgres.embedded.account import Account, system_account
 from pulse.postgres.embedded.directories import create_private_directory
+from tests.support.fleet import api_alone
 from tests.support.orders import order
-from tests.support.processes import DEADLINE_SECONDS, ROOT, PulseProcess, pulse, run_to_end, url_of
+from tests.support.processes import DEADLINE_SECONDS, ROOT, pulse, run_to_end, url_of
 
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 pytestmark = pytest.mark.skipif(not BINARIES.is_dir(), reason="no Postgres 15 on this machine")
@@ -73,18 +73,6 @@ def in_shell(folder: Path, *commands: str) -> str:
     return ended.stdout
 
 
-@contextlib.contextmanager
-def api(folder: Path) -> Iterator[PulseProcess]:
-    """`pulse api` on the embedded server: it has no prefix, and no workers."""
-    process = PulseProcess(folder, command=API, data_dir=folder / ".pulse")
-    process.http.base_url = f"http://127.0.0.1:{process.port}"
-    try:
-        process.until_serving()
-        yield process
-    finally:
-        process.close()
-
-
 def test_the_documented_commands_move_everything_to_the_oldest_postgres(
     tmp_path: Path, postgres_15: str
 ) -> None:
@@ -95,7 +83,7 @@ def test_the_documented_commands_move_everything_to_the_oldest_postgres(
         before = process.until_first_released(order_id)
         count = look.rstrip() + " --tuples-only --command='SELECT count(*) FROM order_queue_status'"
         assert in_shell(tmp_path, count).strip() == "1"
-    with api(tmp_path) as process:
+    with api_alone(tmp_path, API, data_dir=tmp_path / ".pulse") as process:
         assert process.order(order_id) == before
         in_shell(tmp_path, where, documented("$BIN/pg_dump"))
     url, host = url_of(postgres_15), conninfo_to_dict(postgres_15)["host"]

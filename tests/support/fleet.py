@@ -11,11 +11,12 @@ BACKGROUND = ("-m", "pulse.background")
 
 
 @contextlib.contextmanager
-def api_alone(home: Path, **settings: Any) -> Iterator[PulseProcess]:
-    """`uvicorn pulse.main:app`, which serves at `/`."""
+def api_alone(
+    home: Path, command: tuple[str, ...] = ("-m", "uvicorn", "pulse.main:app"), **settings: Any
+) -> Iterator[PulseProcess]:
+    """An API without workers, which serves at `/`."""
     port = free_port()
-    command = ("-m", "uvicorn", "pulse.main:app", "--port", str(port))
-    process = PulseProcess(home, command=command, port=port, **settings)
+    process = PulseProcess(home, command=(*command, "--port", str(port)), port=port, **settings)
     process.http.base_url = f"http://127.0.0.1:{port}"
     try:
         process.until_serving()
