@@ -9,10 +9,10 @@ import psycopg
 
 from pulse import metrics
 from pulse.application.halts import ReleaseHalts
+from pulse.application.known_halts import read_halts
 from pulse.application.notices import (
     HealthSnapshot,
     notices_of,
-    read_halt_state,
     read_health_snapshot,
 )
 from pulse.application.role_rights import read_role_rights
@@ -95,7 +95,7 @@ class DatabaseGauges(Job[bool]):
 
     async def _read(self, lock: GaugesLock) -> None:
         connection = lock.connection
-        halts = await read_halt_state(self._halts)
+        halts = await read_halts(self._halts)
         snapshot = await read_health_snapshot(connection, self._timeout_seconds, halts)
         due = await count_due_slices(connection)
         pending = await read_pending_counts(connection)
@@ -143,6 +143,6 @@ def _set(snapshot: HealthSnapshot, pending: PendingCounts, due_slices: int) -> N
     metrics.WORKERS.set(workers.present)
     metrics.SLICES_DUE.set(due_slices)
     metrics.OLDEST_DUE.set(queue.oldest_due_seconds)
-    metrics.HALTS.set(len(snapshot.halts))
+    metrics.HALTS.set(len(snapshot.halts.in_force))
     if snapshot.seal is not None:
         metrics.SEAL_LAG_EVENTS.set(max(0, snapshot.log.end - snapshot.seal.position))

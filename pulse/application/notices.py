@@ -7,10 +7,10 @@ import msgspec
 import psycopg
 import structlog
 
-from pulse.application.halts import ReleaseHalts
+from pulse.application.known_halts import KnownHalts
 from pulse.application.role_rights import RoleRights
-from pulse.domain import Halt, HaltTarget, HistoryBroken
-from pulse.eventstore import EventTooNew, EventUnreadable, LogState, read_log_state
+from pulse.domain import HaltTarget
+from pulse.eventstore import LogState, read_log_state
 from pulse.evidence.sealer import SealFault
 from pulse.evidence.state import SealHealth, read_seal_health
 from pulse.loop import Job
@@ -68,20 +68,12 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     seals: bool = False
 
 
-class HaltState(msgspec.Struct, frozen=True):
-    """The halts in force, and why they cannot be read."""
-
-    in_force: tuple[Halt, ...] = ()
-    fault: str | None = None
-
-
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers, read by several queries.
 
     `audit` and `seal` are each None if this role may not read its tables or they are locked.
-    `halts` are those in force; `halts_fault` is why they cannot be read. `rights` are those of the
-    role of a process; None for a command, which may use another role. `process` is the
-    state of the process that read the snapshot.
+    `rights` are those of the role of a process; None for a command, which may use another role.
+    `process` is the state of the process that read the snapshot.
     """
 
     log: LogState
@@ -90,14 +82,13 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers
     audit: AuditState | None
     seal: SealHealth | None
-    halts: tuple[Halt, ...] = ()
-    halts_fault: str | None = None
+    halts: KnownHalts
     rights: RoleRights | None = None
     process: ProcessState = ProcessState()
 
 
 async def read_health_snapshot(
-    connection: Connection, timeout_seconds: float, halts: HaltState
+    connection: Connection, timeout_seconds: float, halts: KnownHalts
 ) -> HealthSnapshot:
     """The snapshot now, with these halts. A claim is overdue after `timeout_seconds`.
 
@@ -113,21 +104,8 @@ async def read_health_snapshot(
         workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),
         seal=await _read_seal(connection),
-        halts=halts.in_force,
-        halts_fault=halts.fault,
+        halts=halts,
     )
-
-
-async def read_halt_state(halts: ReleaseHalts) -> HaltState:
-    """The halts in force now.
-
-    Raises:
-        DatabaseUnavailable: they cannot be read now.
-    """
-    try:
-        return HaltState((await halts.current()).in_force)
-    except (EventTooNew, EventUnreadable, HistoryBroken) as error:
-        return HaltState(fault=str(error))
 
 
 async def _read_audit(connection: Connection) -> AuditState | None:
@@ -370,7 +348,7 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         remedy = "read their logs, or accept fewer orders"
         if not needs_person:
             remedy = "slices that a halt covers are not released, and expire when they are too late"
-        elif snapshot.halts:
+        elif snapshot.halts.in_force:
             remedy = f"no halt covers slices that have been due for {unhalted:.0f} s: {remedy}"
         message = (
             f"there {'is' if queue.due == 1 else 'are'} {due}, with workers present "
@@ -380,14 +358,14 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
 
 
 def _halt_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
-    if snapshot.halts_fault is not None:
+    if snapshot.halts.fault is not None:
         message = (
             "the halts cannot be read, so no slice is released: start processes of the newest "
-            f"version, or restore the log from a backup; {snapshot.halts_fault}"
+            f"version, or restore the log from a backup; {snapshot.halts.fault}"
         )
         yield Notice("halts_unreadable", message, needs_person=True)
-    if snapshot.halts:
-        count = len(snapshot.halts)
+    if snapshot.halts.in_force:
+        count = len(snapshot.halts.in_force)
         message = (
             f"releases are halted by {count} halt{'' if count == 1 else 's'}: `pulse halts` lists "
             "them, `pulse resume HALT_ID` lifts one"

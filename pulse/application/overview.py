@@ -125,8 +125,8 @@ def _view(
         parked_orders=snapshot.lag.parked_orders,
         due_orders=queue.due,
         oldest_due_seconds=queue.oldest_due_seconds,
-        halts=tuple(map(halt_view, snapshot.halts)),
-        halts_fault=snapshot.halts_fault,
+        halts=tuple(map(halt_view, snapshot.halts.in_force)),
+        halts_fault=snapshot.halts.fault,
         checks=checks,
         notices=notices,
     )

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from pulse.application.halts import ReleaseHalts
+from pulse.application.known_halts import read_halts
 from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
     HealthSnapshot,
@@ -13,7 +14,6 @@ from pulse.application.notices import (
     ProcessState,
     next_id_taken,
     notices_of,
-    read_halt_state,
     read_health_snapshot,
     sequence_below_position,
 )
@@ -121,7 +121,7 @@ class Readiness:
             return str(error), "unknown while the database is unavailable", None
 
     async def _read_snapshot(self) -> HealthSnapshot:
-        halts = await read_halt_state(self._halts)
+        halts = await read_halts(self._halts)
         snapshot = await self._database.read(
             lambda connection: read_health_snapshot(connection, self._timeout_seconds, halts)
         )

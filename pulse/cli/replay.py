@@ -113,7 +113,8 @@ def replay(  # noqa: PLR0913 - one for each way to select an order and its past
     if (order_id is None) == (key is None):
         raise typer.BadParameter("expected either an order's id or --key")
     found_by = order_query_of(order_unique_key=key, key_scope=key_scope).order_id
-    as_of = _as_of_query(version=version, position=position, at=at)
+    given = {"version": version, "position": position, "at": at}
+    as_of = query_of(given, {}, OrderAsOfParameters, as_of_query)
 
     async def read(tools: Tools) -> _History:
         known_id = order_id_of(order_id) if order_id is not None else found_by
@@ -131,15 +132,6 @@ def replay(  # noqa: PLR0913 - one for each way to select an order and its past
         return
     for line in _render(history):
         output().print(line)
-
-
-def _as_of_query(**parameters: int | str | None) -> AsOfQuery:
-    """Parse these parameters by the rules of `GET /internal/orders/{order_id}`.
-
-    Raises:
-        typer.BadParameter: a parameter breaks a rule, or there are several.
-    """
-    return query_of(parameters, {}, OrderAsOfParameters, as_of_query)
 
 
 async def _history(

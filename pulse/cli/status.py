@@ -10,11 +10,11 @@ import typer
 from rich.text import Text
 
 from pulse.application.halts import halt_view
+from pulse.application.known_halts import read_halts
 from pulse.application.notices import (
     HealthSnapshot,
     Notice,
     notices_of,
-    read_halt_state,
     read_health_snapshot,
     target_text,
 )
@@ -139,7 +139,7 @@ def status(
 
     async def read(tools: Tools) -> _Status:
         timeout_seconds, database = settings.timeout_seconds, tools.database
-        halts = await read_halt_state(tools.halts)
+        halts = await read_halts(tools.halts)
         snapshot = await database.read(
             lambda connection: read_health_snapshot(connection, timeout_seconds, halts)
         )
@@ -236,7 +236,7 @@ def _as_json(status: _Status) -> dict[str, Any]:
         "releases": {
             "due_orders": status.snapshot.queue.due,
             "oldest_due_seconds": status.snapshot.queue.oldest_due_seconds,
-            "halts": [halt_view(halt) for halt in status.snapshot.halts],
+            "halts": [halt_view(halt) for halt in status.snapshot.halts.in_force],
         },
         "claims": {"workers_present": workers.present, "by_worker": workers.claims},
         "projection": {
@@ -276,12 +276,14 @@ def _releases(snapshot: HealthSnapshot) -> Iterator[Text]:
     line = Text("Releases", "bold").append(f"  {counted(queue.due, 'order')} due")
     oldest = f", the oldest for {format_duration(queue.oldest_due_seconds)}"
     yield line.append(oldest) if queue.due else line
-    for halt in snapshot.halts[:_MAX_NAMED]:
+    for halt in snapshot.halts.in_force[:_MAX_NAMED]:
         since = display_time(halt.halted_at)
         what = f"  halted: {target_text(halt.target)}, since {since} by {halt.halted_by}"
         yield Text(printable(what), "yellow")
-    if len(snapshot.halts) > _MAX_NAMED:
-        yield Text(f"  and {len(snapshot.halts) - _MAX_NAMED} more: `pulse halts` lists them")
+    if len(snapshot.halts.in_force) > _MAX_NAMED:
+        yield Text(
+            f"  and {len(snapshot.halts.in_force) - _MAX_NAMED} more: `pulse halts` lists them"
+        )
 
 
 def _claims(workers: Workers) -> Iterator[Text]:

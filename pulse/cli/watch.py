@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pulse.application.halts import halt_view
+from pulse.application.known_halts import read_halts
 from pulse.application.notices import (
     HealthSnapshot,
     Notice,
     notices_of,
-    read_halt_state,
     read_health_snapshot,
 )
 from pulse.cli.terminal import display_time, echo, output
@@ -106,7 +106,7 @@ async def _repeat(
 
 
 async def _read(tools: Tools, timeout_seconds: float) -> Sample:
-    halts = await read_halt_state(tools.halts)
+    halts = await read_halts(tools.halts)
     snapshot = await tools.database.read(
         lambda connection: read_health_snapshot(connection, timeout_seconds, halts)
     )
@@ -152,7 +152,7 @@ def _as_json(sample: Sample, rates: Rates) -> dict[str, Any]:
         "oldest_pending_seconds": sample.queue.oldest_seconds("PENDING"),
         "due_orders": snapshot.queue.due,
         "oldest_due_seconds": snapshot.queue.oldest_due_seconds,
-        "halts": [halt_view(halt) for halt in snapshot.halts],
+        "halts": [halt_view(halt) for halt in snapshot.halts.in_force],
         "workers_present": snapshot.workers.present,
         "position": snapshot.lag.position,
         "log_end": snapshot.log.end,
@@ -173,7 +173,7 @@ def _one_line(sample: Sample, rates: Rates) -> Text:
         f"behind {format_duration(snapshot.lag.behind_seconds)}",
         f"due {snapshot.queue.due:,}",
         f"workers {snapshot.workers.present}",
-        f"halts {len(snapshot.halts)}",
+        f"halts {len(snapshot.halts.in_force)}",
         f"needs a person: {', '.join(notice.code for notice in needs)}" if needs else "healthy",
     ]
     return Text("  ".join(parts))
@@ -207,7 +207,7 @@ def _rows(sample: Sample, rates: Rates) -> Iterator[tuple[str, str]]:
     due = f"{counted(snapshot.queue.due, 'order')} due"
     yield "Releases", f"{due}, the oldest for {since}" if snapshot.queue.due else due
     yield "Workers", f"{snapshot.workers.present} present"
-    yield "Halts", f"{len(snapshot.halts)} in force"
+    yield "Halts", f"{len(snapshot.halts.in_force)} in force"
     yield "Parked", counted(snapshot.lag.parked_orders, "order")
 
 

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from pulse.application import notices
-from pulse.application.notices import HaltState, read_health_snapshot, sequence_below_position
+from pulse.application.known_halts import NO_HALTS
+from pulse.application.notices import read_health_snapshot, sequence_below_position
 from pulse.postgres import Connection, Database
 from pulse.process import schema
 from pulse.process.node import Node, WorkerLocation
@@ -147,6 +148,6 @@ async def test_a_projection_between_the_reads_of_readiness_is_not_a_fault(
     write(database.conninfo, *stored(orders_created(2)))
     advance_after_each_read(monkeypatch, database.conninfo, notices, "read_log_state", "read_lag")
     snapshot = await database.read(
-        lambda connection: read_health_snapshot(connection, 300, HaltState())
+        lambda connection: read_health_snapshot(connection, 300, NO_HALTS)
     )
     assert sequence_below_position(snapshot.log, snapshot.lag.position) is None

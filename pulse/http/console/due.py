@@ -13,12 +13,12 @@ from msgspec import Meta
 
 from pulse.application.due import DueSlices, halt_of
 from pulse.application.halts import ReleaseHalts
+from pulse.application.known_halts import read_halts
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
 from pulse.domain import Halt
 from pulse.http.api.lists import SliceParameters, next_slice_cursor_of, slice_query
 from pulse.http.console.charts.due import due_chart
-from pulse.http.console.known_halts import read_halts
 from pulse.http.console.own_writes import read_list
 from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH

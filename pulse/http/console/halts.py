@@ -14,12 +14,12 @@ from msgspec import Meta
 from pulse.application.due import DueSlices, halt_of
 from pulse.application.halts import HaltRequest, HaltView, ReleaseHalts, halt_view
 from pulse.application.in_process import InProcessOrders
+from pulse.application.known_halts import HALTS_UNREADABLE, read_halts
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
 from pulse.domain import HaltTarget, OrderRefused
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_halt_request
-from pulse.http.console.known_halts import HALTS_UNREADABLE, read_halts
 from pulse.http.console.own_writes import position_cookie
 from pulse.http.console.pages import AnyRequest, page, redirect
 from pulse.http.console.sessions import CONSOLE_PATH

@@ -18,6 +18,7 @@ from pulse.application.callers import Caller
 from pulse.application.event_view import LogEntry
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.known_halts import NO_HALTS, read_halts
 from pulse.application.orders import OrderNotFound
 from pulse.application.past import AsOfQuery, Past
 from pulse.domain import NothingToCancel, OrderCreated, OrderRefused
@@ -28,7 +29,6 @@ from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_cancel_request
 from pulse.http.console.charts.quantities import parts_of, quantities_chart
 from pulse.http.console.charts.schedule import even_share, schedule_chart
-from pulse.http.console.known_halts import NO_HALTS, read_halts
 from pulse.http.console.order_facts import (
     cancellation_of,
     commands_for,

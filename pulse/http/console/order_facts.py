@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pulse.application.event_view import LogEntry
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
+from pulse.application.known_halts import NO_HALTS, KnownHalts
 from pulse.application.notices import target_text
 from pulse.application.past import AsOfQuery
 from pulse.domain import (
@@ -18,7 +19,6 @@ from pulse.domain import (
     SliceState,
     Window,
 )
-from pulse.http.console.known_halts import NO_HALTS, KnownHalts
 from pulse.http.console.order_filters import ORDERS_PATH, orders_path
 from pulse.http.console.pages import utc
 from pulse.projections.order_view import OrderView

@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 
 from pulse.application.event_view import LogEntry, event_view
+from pulse.application.known_halts import KnownHalts
 from pulse.application.past import AsOfQuery
 from pulse.domain import Event, Halt, Halts, HaltTarget, fold
 from pulse.eventstore import RecordedEvent
-from pulse.http.console.known_halts import KnownHalts
 from pulse.http.console.order_facts import (
     Fact,
     cancellation_of,

@@ -1,4 +1,4 @@
-"""The halts as pages show them, also where the stream of halts cannot be read."""
+"""The halts, also where the stream of halts cannot be read."""
 
 from typing import Final, NamedTuple
 
