@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     SCHEDULE_RULES,
+    SPLITTERS,
     OrderCreated,
     PlaceOrder,
     Slice,
@@ -24,6 +25,7 @@ from pulse.domain import (
     decide,
     fold,
     split,
+    split_v1,
 )
 from pulse.testing import check_schedule, place_orders, split_terms
 
@@ -179,6 +181,11 @@ def test_without_randomisation_the_seed_has_no_effect_on_the_schedule(
 @given(split_terms())
 def test_no_rule_finds_a_fault_in_a_schedule(terms: SplitTerms) -> None:
     check_schedule(terms, schedule_of(terms))
+
+
+def test_stored_orders_of_version_one_are_split_by_split_v1() -> None:
+    assert SPLITTERS[1] is split_v1
+    assert max(SPLITTERS) == CURRENT_SPLITTER_VERSION
 
 
 @pytest.mark.parametrize("version", [0, 3, -1])
